@@ -1,0 +1,54 @@
+//! The command line: one file a subcommand.
+
+mod log;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chat rooms over TCP that any netcat can use.
+///
+/// Without a command, parlor serves: no configuration is needed.
+#[derive(Debug, Parser)]
+#[command(name = "parlor", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve chat rooms (this is what parlor does without a command).
+    #[command(after_help = EXAMPLES)]
+    Serve(serve::Serve),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  parlor                              people on this machine: nc 127.0.0.1 7777
+  parlor --public                     people on the network as well
+  parlor --listen 127.0.0.1:0 --ports-file ports.json
+                                      any free port, written to a file
+  parlor --public --lobby CLASS --history 500
+                                      a class that meets in one room
+  RUST_LOG=debug parlor --log-format json
+                                      more logs, for programs
+
+Every option can be set by a variable of the same name: --max-rooms 9 is PARLOR_MAX_ROOMS=9.
+
+Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 3 a port is in use.";
+
+/// The exit code for a port that somebody else listens on.
+const PORT_IN_USE: u8 = 3;
+
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let serve = match cli.command {
+        None => cli.serve,
+        Some(Command::Serve(serve)) => serve,
+    };
+    serve.run()
+}

@@ -1,0 +1,325 @@
+//! `parlor serve`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use parlor::protocol::RoomCode;
+use parlor::protocol::limits::{CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS};
+use parlor::{BindError, Config, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::PORT_IN_USE;
+use super::log::{self, LogFormat};
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen; may be given more than once. Port 0 is any free port [default:
+    /// 127.0.0.1:7777]
+    #[arg(long, value_name = "ADDR:PORT", env = "PARLOR_LISTEN", value_delimiter = ',')]
+    #[arg(value_parser = parse_address)]
+    listen: Vec<SocketAddr>,
+
+    /// Listen on all interfaces, port 7777: people on the network can come
+    #[arg(long, env = "PARLOR_PUBLIC", value_parser = FalseyValueParser::new())]
+    #[arg(conflicts_with = "listen")]
+    public: bool,
+
+    /// Write the ports that are really bound to this file, as JSON, once all listen
+    #[arg(long, value_name = "FILE", env = "PARLOR_PORTS_FILE")]
+    ports_file: Option<PathBuf>,
+
+    /// Lines a second that a client may send in the long run, 0 for no limit; faster ones are
+    /// slowed down, never refused [default: 10, and no limit for this machine]
+    #[arg(long, value_name = "N", env = "PARLOR_RATE")]
+    rate: Option<u32>,
+
+    /// Lines that a client may send at once before --rate counts
+    #[arg(long, value_name = "N", env = "PARLOR_BURST", default_value_t = Config::default().burst)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    burst: u32,
+
+    /// How long HOLD keeps a seat when it doesn't say, 1 to 600
+    #[arg(long, value_name = "SECS", env = "PARLOR_HOLD", default_value_t = Config::default().hold)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=HOLD_MAX_SECS))]
+    hold: u64,
+
+    /// Messages of history that a room keeps (1 MiB of them at most)
+    #[arg(long, value_name = "N", env = "PARLOR_HISTORY")]
+    #[arg(default_value_t = Config::default().history)]
+    history: usize,
+
+    /// Characters of a new room's code, 4 to 16
+    #[arg(long, value_name = "N", env = "PARLOR_CODE_LENGTH")]
+    #[arg(default_value_t = CODE_MIN_CHARS as u64)]
+    #[arg(value_parser = clap::value_parser!(u64).range(CODE_MIN_CHARS as u64..=CODE_MAX_CHARS as u64))]
+    code_length: u64,
+
+    /// The code of the room that always exists: 1 to 16 letters and digits
+    #[arg(long, value_name = "CODE", env = "PARLOR_LOBBY", default_value = "LOBBY")]
+    #[arg(value_parser = parse_lobby)]
+    lobby: RoomCode,
+
+    /// No room always exists
+    #[arg(long, env = "PARLOR_NO_LOBBY", value_parser = FalseyValueParser::new())]
+    no_lobby: bool,
+
+    /// A file with the secret that makes an operator (OPER secret); or put the secret itself into
+    /// PARLOR_OPER_SECRET
+    #[arg(long, value_name = "FILE", env = "PARLOR_OPER_SECRET_FILE")]
+    oper_secret_file: Option<PathBuf>,
+
+    /// Connections at one time
+    #[arg(long, value_name = "N", env = "PARLOR_MAX_CONNECTIONS")]
+    #[arg(default_value_t = Config::default().max_connections)]
+    max_connections: usize,
+
+    /// Connections and held seats of one address; this machine is exempt
+    #[arg(long, value_name = "N", env = "PARLOR_MAX_PER_ADDRESS")]
+    #[arg(default_value_t = Config::default().max_per_address)]
+    max_per_address: usize,
+
+    /// Rooms at one time
+    #[arg(long, value_name = "N", env = "PARLOR_MAX_ROOMS")]
+    #[arg(default_value_t = Config::default().max_rooms)]
+    max_rooms: usize,
+
+    /// Members of one room
+    #[arg(long, value_name = "N", env = "PARLOR_MAX_MEMBERS")]
+    #[arg(default_value_t = Config::default().max_members)]
+    max_members: usize,
+
+    /// How logs are written; RUST_LOG says what is logged
+    #[arg(long, value_enum, env = "PARLOR_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+
+    /// Log every line both ways, with escapes visible: texts, tokens and codes too. For a lab
+    #[arg(long, env = "PARLOR_TRACE_WIRE", value_parser = FalseyValueParser::new())]
+    trace_wire: bool,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> ExitCode {
+        let usage = |text: String| {
+            eprintln!("parlor: {text}");
+            ExitCode::from(2)
+        };
+        if let Err(text) = log::install(self.log_format, self.trace_wire) {
+            return usage(text);
+        }
+        let config = match self.config() {
+            Ok(config) => config,
+            Err(text) => return usage(text),
+        };
+        let result = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| (ExitCode::FAILURE, format!("cannot start: {error}")))
+            .and_then(|runtime| runtime.block_on(self.serve(config)));
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err((code, text)) => {
+                eprintln!("parlor: {text}");
+                code
+            }
+        }
+    }
+
+    fn config(&self) -> Result<Config, String> {
+        let mut config = Config::default();
+        if self.public {
+            config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, Config::PORT))];
+        } else if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        }
+        config.rate = self.rate;
+        config.burst = self.burst;
+        config.hold = self.hold;
+        config.history = self.history;
+        config.code_length = self.code_length as usize;
+        config.lobby = (!self.no_lobby).then_some(self.lobby);
+        config.oper_secret = self.oper_secret()?;
+        config.max_connections = self.max_connections;
+        config.max_per_address = self.max_per_address;
+        config.max_rooms = self.max_rooms;
+        config.max_members = self.max_members;
+        config.trace_wire = self.trace_wire;
+        Ok(config)
+    }
+
+    fn oper_secret(&self) -> Result<Option<String>, String> {
+        let secret = match &self.oper_secret_file {
+            Some(file) => {
+                let text = fs::read_to_string(file)
+                    .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+                Some(text.trim_end_matches(['\r', '\n']).to_owned())
+            }
+            None => std::env::var("PARLOR_OPER_SECRET").ok(),
+        };
+        match secret {
+            Some(secret) if secret.trim().is_empty() => {
+                Err("the operators' secret is empty; write one into its file".to_owned())
+            }
+            secret => Ok(secret),
+        }
+    }
+
+    async fn serve(&self, config: Config) -> Result<(), (ExitCode, String)> {
+        let failed = |text: String| (ExitCode::FAILURE, text);
+        raise_file_limit(config.max_connections);
+        let server = self.bind(config)?;
+        // Signals count from here: whoever reads the ports file may stop the server at once.
+        let stop = stop_signal().map_err(|error| failed(format!("cannot start: {error}")))?;
+        if let Some(file) = &self.ports_file {
+            write_ports(file, server.local_addrs())
+                .map_err(|error| failed(format!("cannot write {}: {error}", file.display())))?;
+        }
+        self.tell_what_to_do(server.local_addrs());
+        server.serve(stop).await;
+        info!("stopped");
+        Ok(())
+    }
+
+    fn bind(&self, config: Config) -> Result<Server, (ExitCode, String)> {
+        let bound = Server::bind(config.clone()).or_else(|error| {
+            // A machine without IPv6 has all its interfaces in IPv4.
+            let mut config = config;
+            if !self.public || error.is_in_use() {
+                return Err(error);
+            }
+            config.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, Config::PORT))];
+            Server::bind(config)
+        });
+        bound.map_err(|error| match error.is_in_use() {
+            true => (ExitCode::from(PORT_IN_USE), port_in_use(&error)),
+            false => (ExitCode::FAILURE, error.to_string()),
+        })
+    }
+
+    /// What a person does next.
+    fn tell_what_to_do(&self, bound: &[SocketAddr]) {
+        if self.log_format == LogFormat::Json {
+            for address in bound {
+                info!(%address, "listening");
+            }
+            return;
+        }
+        let mut text = format!("parlor {} is listening.\n", env!("CARGO_PKG_VERSION"));
+        for address in bound {
+            let port = address.port();
+            let (here, elsewhere) = reachable(address.ip());
+            // Writing to a String doesn't fail.
+            let _ = match here {
+                Some(host) => writeln!(text, "  On this machine:     nc {host} {port}"),
+                None => Ok(()),
+            };
+            for host in elsewhere {
+                let _ = writeln!(text, "  From the network:    nc {host} {port}");
+            }
+        }
+        text.push_str("  Then type:           CREATE yourname   (or HELP)\n");
+        if bound.iter().all(|address| address.ip().is_loopback()) {
+            text.push_str("  For others to come:  start it with --public\n");
+        }
+        text.push_str("  To stop it:          Ctrl-C\n");
+        // Nobody may be reading.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// The host for people on this machine, and those for people on the network.
+fn reachable(ip: IpAddr) -> (Option<IpAddr>, Vec<IpAddr>) {
+    if ip.is_loopback() {
+        return (Some(ip), Vec::new());
+    }
+    if !ip.is_unspecified() {
+        return (None, vec![ip]);
+    }
+    let of_network = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    };
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let addresses = interfaces.iter().map(if_addrs::Interface::ip).filter(of_network);
+    let same_family = addresses.filter(|other| ip.is_ipv6() || other.is_ipv4());
+    (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), same_family.collect())
+}
+
+fn port_in_use(error: &BindError) -> String {
+    let address = error.address();
+    let port = address.port();
+    let another = SocketAddr::new(address.ip(), 0);
+    format!(
+        "port {port} is in use ({address}): another program listens there, maybe another parlor. \
+         Stop it, or take any free port with --listen {another}"
+    )
+}
+
+/// The line addresses and those of the web bridge, which this version doesn't have. Written
+/// beside the file and then moved there: a reader sees nothing or all.
+fn write_ports(file: &Path, bound: &[SocketAddr]) -> io::Result<()> {
+    let quoted: Vec<_> = bound.iter().map(|address| format!("\"{address}\"")).collect();
+    let json = format!("{{\"line\":[{}],\"web\":[]}}\n", quoted.join(","));
+    let mut whole = file.as_os_str().to_owned();
+    whole.push(".part");
+    fs::write(&whole, json)?;
+    fs::rename(&whole, file)
+}
+
+/// Completes at the first SIGTERM or SIGINT; a second one ends the program at once.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let (first, stopped) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut first = Some(first);
+        loop {
+            let signal = tokio::select! {
+                _ = term.recv() => SignalKind::terminate(),
+                _ = int.recv() => SignalKind::interrupt(),
+            };
+            match first.take() {
+                Some(first) => drop(first.send(())),
+                // The shell's way to say which signal it was.
+                None => std::process::exit(128 + signal.as_raw_value()),
+            }
+        }
+    });
+    Ok(async move {
+        let _ = stopped.await;
+    })
+}
+
+/// Takes as many files as the system gives: every connection is one.
+fn raise_file_limit(connections: usize) {
+    const OTHERS: u64 = 64;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    if let Some(files) = now.filter(|files| *files < connections as u64 + OTHERS) {
+        warn!(files, connections, "there are fewer files than connections; raise: ulimit -n");
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let text = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    let example = "it is written ADDR:PORT, like 127.0.0.1:7777, 0.0.0.0:7777 or [::1]:7777";
+    text.parse().map_err(|_| example.to_owned())
+}
+
+fn parse_lobby(text: &str) -> Result<RoomCode, String> {
+    RoomCode::lobby(text).map_err(|_| "a lobby's code is 1 to 16 letters and digits".to_owned())
+}

@@ -1,0 +1,139 @@
+//! What can be set, with the defaults that need no setting.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::protocol::limits::{CODE_MIN_CHARS, HISTORY_MESSAGES};
+use crate::protocol::{RoomCode, Time};
+
+/// How a server behaves. Every field has a default; set those that matter.
+///
+/// ```
+/// let mut config = parlor::Config::default();
+/// config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+/// config.history = 50;
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where to listen; port 0 is any free port, an empty list no TCP at all.
+    pub listen: Vec<SocketAddr>,
+    /// Lines a second that a client may send in the long run; 0 is no limit. `None`: 10, and no
+    /// limit for loopback, pipes and Unix sockets.
+    pub rate: Option<u32>,
+    /// Lines that a client may send at once before `rate` counts; at least 1.
+    pub burst: u32,
+    /// Seconds that `HOLD` keeps a seat when it doesn't say how many; 1 to 600.
+    pub hold: u64,
+    /// Messages of history a room keeps (never more than 1 MiB of them).
+    pub history: usize,
+    /// Characters of a new room's code; 4 to 16.
+    pub code_length: usize,
+    /// The room that always exists; `None` for none.
+    pub lobby: Option<RoomCode>,
+    /// What `OPER` wants to hear; `None`: nobody is an operator.
+    pub oper_secret: Option<String>,
+    /// Connections at one time.
+    pub max_connections: usize,
+    /// Connections and held seats of one address; loopback is exempt.
+    pub max_per_address: usize,
+    /// Rooms at one time, the lobby not counted.
+    pub max_rooms: usize,
+    /// Seats of one room.
+    pub max_members: usize,
+    /// Log every line both ways, texts and tokens included: for a lab.
+    pub trace_wire: bool,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where codes and tokens come from.
+    pub random: Random,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, Config::PORT))],
+            rate: None,
+            burst: 100,
+            hold: 30,
+            history: HISTORY_MESSAGES,
+            code_length: CODE_MIN_CHARS,
+            lobby: RoomCode::lobby("LOBBY").ok(),
+            oper_secret: None,
+            max_connections: 10_000,
+            max_per_address: 2_000,
+            max_rooms: 100_000,
+            max_members: 10_000,
+            trace_wire: false,
+            clock: Clock::default(),
+            random: Random::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The port of the line protocol.
+    pub const PORT: u16 = 7777;
+    /// Lines a second for clients that are paced, if [`rate`](Config::rate) doesn't say.
+    pub const RATE: u32 = 10;
+}
+
+/// Tells the time; the system's, or one's own for tests and simulations.
+///
+/// Only the times that messages show come from here. Waiting is measured by tokio's clock.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+/// Fills slices with random bytes; from the system, or one's own for tests and simulations.
+#[derive(Clone)]
+pub struct Random(Arc<dyn Fn(&mut [u8]) + Send + Sync>);
+
+impl Clock {
+    /// A clock of one's own.
+    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Clock {
+        Clock(Arc::new(now))
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        Time::from((self.0)())
+    }
+}
+
+impl Random {
+    /// A source of one's own. Codes and tokens are as hard to guess as its bytes.
+    pub fn new(fill: impl Fn(&mut [u8]) + Send + Sync + 'static) -> Random {
+        Random(Arc::new(fill))
+    }
+
+    pub(crate) fn fill(&self, bytes: &mut [u8]) {
+        (self.0)(bytes);
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new(SystemTime::now)
+    }
+}
+
+impl Default for Random {
+    fn default() -> Random {
+        // On Linux this fails only where the system has no randomness at all: then no code and no
+        // token may be given out.
+        Random::new(|bytes| getrandom::fill(bytes).expect("the system's randomness"))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock(..)")
+    }
+}
+
+impl fmt::Debug for Random {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Random(..)")
+    }
+}

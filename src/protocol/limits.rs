@@ -1,0 +1,107 @@
+//! Every bound of parlor, by name and unit, in one place.
+//!
+//! The first group is part of the protocol. The others are this server's own; those that an
+//! operator may want to change have a field in [`Config`](crate::Config) and a flag.
+
+use std::time::Duration;
+
+// The wire: parlor/1 promises these to every client.
+
+/// Bytes of a line from a client, without its ending.
+pub const LINE_BYTES: usize = 2048;
+/// Bytes of a line from the server, without its ending.
+pub const SERVER_LINE_BYTES: usize = 4096;
+/// Bytes of a message's text.
+pub const TEXT_BYTES: usize = 1800;
+/// Characters (code points in NFC) of a name.
+pub const NAME_CHARS: usize = 20;
+/// Combining marks that may follow one letter of a name.
+pub const NAME_MARKS: usize = 2;
+/// Characters of the shortest room code.
+pub const CODE_MIN_CHARS: usize = 4;
+/// Characters of the longest room code.
+pub const CODE_MAX_CHARS: usize = 16;
+/// Messages that `JOIN` replays when it doesn't say how many.
+pub const JOIN_MESSAGES: usize = 100;
+/// The longest time a seat can be held, in seconds.
+pub const HOLD_MAX_SECS: u64 = 600;
+/// Bytes of a client's own line that the hint for an unknown command may repeat.
+pub const HINT_BYTES: usize = 60;
+
+// Rooms.
+
+/// Messages of history a room keeps, unless [`Config::history`](crate::Config::history) says otherwise.
+pub const HISTORY_MESSAGES: usize = 1000;
+/// Bytes of history a room keeps, counted in encoded `MSG` lines.
+pub const HISTORY_BYTES: usize = 1 << 20;
+/// Bytes beyond its history that a room keeps for members who are still reading.
+pub const ROOM_BACKLOG_BYTES: usize = 16 << 20;
+/// The same over all rooms.
+pub const TOTAL_BACKLOG_BYTES: usize = 64 << 20;
+/// `TELL`s that wait for one held or slow member.
+pub const TELLS_WAITING: usize = 100;
+/// Bytes of `TELL`s that wait, over all members.
+pub const TELL_BYTES: usize = 16 << 20;
+/// How long a room lives that nobody enters, and how long its code rests after that.
+pub const UNENTERED: Duration = Duration::from_secs(600);
+/// How long the code of a room that somebody entered is not given out again.
+pub const CODE_REST: Duration = Duration::from_secs(24 * 3600);
+/// Resting codes remembered; past it the one that has rested longest is forgotten.
+pub const CODES_RESTING: usize = 1_000_000;
+/// Rooms that nobody has entered, for each creator's address.
+pub const UNENTERED_ROOMS: u32 = 64;
+
+// One connection.
+
+/// Bytes that one read takes from a connection.
+pub const READ_BYTES: usize = 8 << 10;
+/// Bytes of output that are gathered before they are written.
+pub const FLUSH_BYTES: usize = 64 << 10;
+/// Lines of a room's log that one step of a reader takes.
+pub const FOLLOW_LINES: usize = 256;
+/// Bytes the kernel may hold for a reader who doesn't read (Linux doubles it).
+pub const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// How long a connection may accept no byte while output waits.
+pub const STALL: Duration = Duration::from_secs(30);
+/// How long a closed connection is drained, so that its last line arrives.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of a telnet subnegotiation after which it counts as ended.
+pub const SUBNEGOTIATION_BYTES: usize = 512;
+/// Bytes received that cost a client as much as a line.
+pub const PACE_BYTES: usize = LINE_BYTES;
+/// Data lines of a reply that cost a client as much as a line.
+pub const PACE_DATA_LINES: usize = 100;
+/// Idle time before the kernel asks whether a peer is still there.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Time between such questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Unanswered questions after which the peer counts as gone.
+pub const KEEPALIVE_RETRIES: u32 = 3;
+/// How long sent bytes may stay unacknowledged. It also ends a living peer that reads nothing,
+/// so it must be longer than [`STALL`].
+pub const USER_TIMEOUT: Duration = Duration::from_secs(40);
+
+// The server.
+
+/// Connections that the kernel may hold for a listener until they are accepted.
+pub const ACCEPT_BACKLOG: i32 = 1024;
+/// How long accepting rests after the system had no file or memory for a connection.
+pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Connections past the limits that are being told so at one time.
+pub const TURNED_AWAY: usize = 256;
+/// Wrong codes, tokens and operator secrets in a [`GUESS_WINDOW`] after which an address waits.
+pub const GUESSES: u32 = 20;
+/// The time over which wrong guesses are counted.
+pub const GUESS_WINDOW: Duration = Duration::from_secs(60);
+/// What each look-up waits after too many wrong guesses.
+pub const GUESS_DELAY: Duration = Duration::from_secs(1);
+/// Addresses whose wrong guesses are remembered.
+pub const GUESSERS: usize = 65_536;
+/// Announcements kept for connections that are slow to take them.
+pub const ANNOUNCEMENTS: usize = 16;
+/// How long nothing must have come from a client for a stopping server to have it all.
+pub const STOP_QUIET: Duration = Duration::from_millis(50);
+/// How long a stopping server goes on with what it has received.
+pub const STOP_READING: Duration = Duration::from_secs(4);
+/// How long a stopping server waits for its connections to end.
+pub const STOP: Duration = Duration::from_secs(8);

@@ -1,0 +1,248 @@
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::timetable::{Appointment, Ending, Timetable};
+use super::{Entered, Refusal, Resumed, Room, Seat, Shared, Visit};
+use crate::config::Config;
+use crate::protocol::limits::{
+    CODE_MAX_CHARS, CODE_MIN_CHARS, CODE_REST, CODES_RESTING, TOTAL_BACKLOG_BYTES, UNENTERED,
+};
+use crate::protocol::{BadCode, Name, RoomCode};
+
+/// All rooms, by their codes. Cheap to clone: every clone is the same hub.
+#[derive(Debug, Clone)]
+pub struct Hub(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    /// The first lock in the order: a room's may be taken under it.
+    rooms: Mutex<Rooms>,
+}
+
+#[derive(Debug, Default)]
+struct Rooms {
+    by_code: HashMap<RoomCode, Arc<Room>>,
+    resting: Resting,
+    /// How many codes of each length are in use or at rest.
+    taken: [usize; CODE_MAX_CHARS + 1],
+}
+
+/// Codes that were in use and are not given out again for a while.
+#[derive(Debug, Default)]
+struct Resting {
+    codes: HashSet<RoomCode>,
+    /// In the order in which they began to rest.
+    order: VecDeque<(RoomCode, Appointment)>,
+}
+
+impl Hub {
+    /// A hub without a server: rooms for programs. Of the configuration it takes what concerns
+    /// rooms.
+    pub fn new(config: Config) -> Hub {
+        let shared = Shared {
+            config,
+            timetable: Timetable::default(),
+            tell_bytes: AtomicUsize::new(0),
+            backlog: AtomicUsize::new(0),
+        };
+        let shared = Arc::new(shared);
+        let mut rooms = Rooms::default();
+        if let Some(code) = shared.config.lobby {
+            rooms.by_code.insert(code, Arc::new(Room::new(code, true, shared.clone())));
+        }
+        Hub(Arc::new(Inner { shared, rooms: Mutex::new(rooms) }))
+    }
+
+    /// Makes an empty room. It is gone if nobody joins within 10 minutes.
+    ///
+    /// Fails with [`Refusal::Busy`] if there are as many rooms as there may be.
+    pub fn create(&self) -> Result<RoomCode, Refusal> {
+        Ok(self.make_room(&Visit::exempt())?.code)
+    }
+
+    /// Enters a room under a name.
+    ///
+    /// Fails if the code or the name is malformed, there is no such room, it is locked or full,
+    /// or somebody in it has a name that reads like this one.
+    pub fn join(&self, code: &str, name: &str) -> Result<Seat, Refusal> {
+        let name = Name::parse(name)?;
+        Ok(self.enter(code, name, 0, false, Visit::exempt())?.seat)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.shared.config
+    }
+
+    pub(crate) fn make_room(&self, visit: &Visit) -> Result<Arc<Room>, Refusal> {
+        self.expire(Instant::now());
+        let unentered = visit.make_room().map_err(|_| Refusal::Busy)?;
+        let config = self.config();
+        let mut rooms = self.rooms();
+        let lobbies = usize::from(config.lobby.is_some());
+        if rooms.by_code.len() - lobbies >= config.max_rooms {
+            return Err(Refusal::Busy);
+        }
+        let code = rooms.free_code(config);
+        let room = Arc::new(Room::new(code, false, self.0.shared.clone()));
+        room.await_people(unentered, Instant::now() + UNENTERED);
+        rooms.by_code.insert(code, room.clone());
+        rooms.taken[code.as_str().len()] += 1;
+        Ok(room)
+    }
+
+    pub(crate) fn enter(
+        &self,
+        code: &str,
+        name: Name,
+        latest: usize,
+        pass_lock: bool,
+        visit: Visit,
+    ) -> Result<Entered, Refusal> {
+        Seat::enter(self, self.find(code)?, name, latest, pass_lock, visit)
+    }
+
+    /// Enters a room that was just made: nobody else knows its code.
+    pub(crate) fn enter_made(
+        &self,
+        room: Arc<Room>,
+        name: Name,
+        visit: Visit,
+    ) -> Result<Entered, Refusal> {
+        Seat::enter(self, room, name, 0, false, visit)
+    }
+
+    pub(crate) fn resume(
+        &self,
+        code: &str,
+        token: &str,
+        last_id: u64,
+        visit: Visit,
+    ) -> Result<Resumed, Refusal> {
+        Seat::retake(self, self.find(code)?, token, last_id, visit)
+    }
+
+    fn find(&self, code: &str) -> Result<Arc<Room>, Refusal> {
+        self.expire(Instant::now());
+        let lobby = self.config().lobby.filter(|lobby| lobby.as_str().eq_ignore_ascii_case(code));
+        let code = lobby.ok_or(BadCode).or_else(|_| RoomCode::parse(code))?;
+        self.rooms().by_code.get(&code).cloned().ok_or(Refusal::NoSuchRoom)
+    }
+
+    /// Takes a closed room out, if it is still that room; its code rests.
+    pub(super) fn remove(&self, room: &Arc<Room>) {
+        let mut rooms = self.rooms();
+        if !rooms.by_code.get(&room.code).is_some_and(|known| Arc::ptr_eq(known, room)) {
+            return;
+        }
+        rooms.by_code.remove(&room.code);
+        let rest = if room.was_entered() { CODE_REST } else { UNENTERED };
+        let timetable = &self.0.shared.timetable;
+        let end = timetable.add(Instant::now() + rest, Ending::Rest(room.code));
+        if let Some((forgotten, end)) = rooms.resting.add(room.code, end) {
+            rooms.taken[forgotten.as_str().len()] -= 1;
+            timetable.call_off(end);
+        }
+    }
+
+    /// Ends what is due: seats and rooms that were waited for in vain, codes that have rested.
+    pub(crate) fn expire(&self, now: Instant) {
+        while let Some(ending) = self.0.shared.timetable.take_due(now) {
+            match ending {
+                Ending::Seat(room, key) => {
+                    if let Some(room) = room.upgrade().filter(|room| room.expire(key)) {
+                        self.remove(&room);
+                    }
+                }
+                Ending::Room(room) => {
+                    if let Some(room) = room.upgrade().filter(|room| room.give_up()) {
+                        self.remove(&room);
+                    }
+                }
+                Ending::Rest(code) => {
+                    let mut rooms = self.rooms();
+                    if rooms.resting.remove(code) {
+                        rooms.taken[code.as_str().len()] -= 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends what is due, for ever.
+    pub(crate) async fn keep_expiring(&self) {
+        loop {
+            self.0.shared.timetable.due().await;
+            self.expire(Instant::now());
+        }
+    }
+
+    /// Where rooms keep too much for slow readers, all together: takes it from under the slowest
+    /// of the room that keeps most.
+    pub(super) fn relieve(&self) {
+        let shared = &self.0.shared;
+        let over = || {
+            let backlog = shared.backlog.load(Ordering::Relaxed);
+            backlog.checked_sub(TOTAL_BACKLOG_BYTES).filter(|over| *over > 0)
+        };
+        while let Some(over) = over() {
+            let rooms = self.rooms();
+            let kept = |room: &&Arc<Room>| room.backlog.load(Ordering::Relaxed);
+            let most = rooms.by_code.values().max_by_key(kept).cloned();
+            drop(rooms);
+            match most.filter(|room| kept(&room) > 0) {
+                Some(room) => room.shrink_backlog(over.max(RELIEF_BYTES)),
+                // What is over belongs to rooms that are ending.
+                None => break,
+            }
+        }
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
+        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes taken at once when all rooms together keep too much, so that it isn't looked for again
+/// at the next message.
+const RELIEF_BYTES: usize = 1 << 20;
+
+impl Rooms {
+    /// A code that is neither in use nor at rest. When half of all codes of a length are taken, a
+    /// longer one: so guessing one takes as long as ever, and finding a free one ends soon.
+    fn free_code(&self, config: &Config) -> RoomCode {
+        let mut chars = config.code_length.clamp(CODE_MIN_CHARS, CODE_MAX_CHARS);
+        while chars < CODE_MAX_CHARS && self.taken[chars] >= RoomCode::count(chars) / 2 {
+            chars += 1;
+        }
+        loop {
+            let code = RoomCode::random(chars, |bytes| config.random.fill(bytes));
+            let in_use = self.by_code.contains_key(&code) || config.lobby == Some(code);
+            if !in_use && !self.resting.codes.contains(&code) {
+                return code;
+            }
+        }
+    }
+}
+
+impl Resting {
+    /// Lets a code rest; returns the one that is forgotten for it, if there are too many.
+    fn add(&mut self, code: RoomCode, end: Appointment) -> Option<(RoomCode, Appointment)> {
+        self.codes.insert(code);
+        self.order.push_back((code, end));
+        if self.order.len() <= CODES_RESTING {
+            return None;
+        }
+        let oldest = self.order.pop_front()?;
+        self.codes.remove(&oldest.0).then_some(oldest)
+    }
+
+    fn remove(&mut self, code: RoomCode) -> bool {
+        let removed = self.codes.remove(&code);
+        while self.order.pop_front_if(|(code, _)| !self.codes.contains(code)).is_some() {}
+        removed
+    }
+}

@@ -1,0 +1,285 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::{Cursor, Followed, Hub, Ordered, Reading, Refusal, Room, SeatKey, Visit};
+use crate::protocol::{
+    Event, HistoryRange, LeftReason, Line, Name, Reply, RoomCode, Text, Time, Token, TokenHash,
+    User,
+};
+
+/// The right to speak and listen in a room, under a name. Dropping it leaves the room.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use parlor::{Event, Hub};
+///
+/// let hub = Hub::new(parlor::Config::default());
+/// let code = hub.create()?;
+/// let mut sam = hub.join(code.as_str(), "sam")?;
+/// let kim = hub.join(code.as_str(), "kim")?;
+/// let said = kim.say("Hello, Sam.").await?;
+/// assert_eq!(said.id, 1);
+///
+/// assert_eq!(sam.next().await, Some(Event::Joined { name: "kim".into() }));
+/// let heard = sam.next().await;
+/// assert!(matches!(heard, Some(Event::Msg { text, .. }) if text == "Hello, Sam."));
+/// # Ok::<(), parlor::Refusal>(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Seat {
+    hub: Hub,
+    room: Arc<Room>,
+    key: SeatKey,
+    name: Name,
+    reading: Reading,
+    /// What was taken from the log and not given out by [`next`](Seat::next) yet.
+    taken: VecDeque<Followed>,
+    token: Option<Token>,
+    visit: Visit,
+    ends: Ended,
+}
+
+/// A message was accepted: its place in the room's order, and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Said {
+    /// 1, 2, 3, ... in each room, without holes.
+    pub id: u64,
+    /// It never goes back in a room.
+    pub time: Time,
+}
+
+impl From<Said> for Reply<'_> {
+    fn from(said: Said) -> Self {
+        Reply::Said { id: said.id, time: said.time }
+    }
+}
+
+/// How a connection gives up its seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Others see it.
+    Left(LeftReason),
+    /// Nobody is told: the server is stopping.
+    Silently,
+}
+
+/// What a connection is told when it enters a room.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    pub(crate) seat: Seat,
+    pub(crate) last_id: u64,
+    pub(crate) members: usize,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// What a connection is told when it takes a seat again.
+#[derive(Debug)]
+pub(crate) struct Resumed {
+    pub(crate) entered: Entered,
+    pub(crate) said: u64,
+}
+
+impl Seat {
+    pub(super) fn enter(
+        hub: &Hub,
+        room: Arc<Room>,
+        name: Name,
+        latest: usize,
+        pass_lock: bool,
+        visit: Visit,
+    ) -> Result<Entered, Refusal> {
+        let joined = room.join(name.clone(), latest, pass_lock)?;
+        let seat = Seat::new(hub, room, joined.key, name, joined.cursor, None, visit);
+        let (last_id, members) = (joined.cursor.id, joined.members);
+        Ok(Entered { seat, last_id, members, lines: joined.lines })
+    }
+
+    pub(super) fn retake(
+        hub: &Hub,
+        room: Arc<Room>,
+        token: &str,
+        last_id: u64,
+        visit: Visit,
+    ) -> Result<Resumed, Refusal> {
+        let token = Token::parse(token).ok_or(Refusal::BadToken)?;
+        let retaken = room.resume(&token.hash(), last_id)?;
+        let cursor = retaken.cursor;
+        let seat = Seat::new(hub, room, retaken.key, retaken.name, cursor, Some(token), visit);
+        let (last_id, members) = (cursor.id, retaken.members);
+        let entered = Entered { seat, last_id, members, lines: retaken.lines };
+        Ok(Resumed { entered, said: retaken.said })
+    }
+
+    fn new(
+        hub: &Hub,
+        room: Arc<Room>,
+        key: SeatKey,
+        name: Name,
+        cursor: Cursor,
+        token: Option<Token>,
+        visit: Visit,
+    ) -> Seat {
+        let reading = Reading { next: cursor, unmet: VecDeque::new() };
+        let (taken, ends) = (VecDeque::new(), Ended::Left(LeftReason::Quit));
+        Seat { hub: hub.clone(), room, key, name, reading, taken, token, visit, ends }
+    }
+
+    /// The code of the room.
+    pub fn code(&self) -> RoomCode {
+        self.room.code
+    }
+
+    /// The name that others see.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Says something to everybody else in the room.
+    ///
+    /// Returns once the message is kept, with its id and time, or why it was not accepted:
+    /// it is no [`Text`], the member is muted, or the seat is gone.
+    pub async fn say(&self, text: &str) -> Result<Said, Refusal> {
+        let said = self.room.publish(self.key, &[Text::new(text)?])?;
+        self.hub.relieve();
+        // Exactly one text was published.
+        said.first().copied().ok_or(Refusal::BadId)
+    }
+
+    /// Waits for what happens next; `None` once the seat is gone. One's own doings don't come.
+    ///
+    /// Who doesn't call it falls behind, up to what the room keeps; then [`Event::Gap`] tells
+    /// how many messages were skipped.
+    pub async fn next(&mut self) -> Option<Event<'static>> {
+        loop {
+            while let Some(followed) = self.taken.pop_front() {
+                match followed {
+                    Followed::Entry(line, _) | Followed::Line(line) => {
+                        if let Ok(event) = Event::parse(line.as_str()) {
+                            return Some(event.into_owned());
+                        }
+                    }
+                    Followed::Gap(messages) => return Some(Event::Gap { messages }),
+                    Followed::Own(_) => {}
+                }
+            }
+            let mut taken = std::mem::take(&mut self.taken);
+            let followed = std::future::poll_fn(|cx| self.poll_follow(cx, &mut taken)).await;
+            self.taken = taken;
+            followed.ok()?;
+        }
+    }
+
+    /// Takes what follows in the log; waits if there is nothing.
+    pub(crate) fn poll_follow(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut VecDeque<Followed>,
+    ) -> Poll<Result<(), Refusal>> {
+        let waker = Some(cx.waker());
+        match self.room.follow(self.key, &mut self.reading, waker, out) {
+            Ok(()) if out.is_empty() => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// Takes what follows in the log, if there is anything.
+    pub(crate) fn follow(&mut self, out: &mut VecDeque<Followed>) -> Result<(), Refusal> {
+        self.room.follow(self.key, &mut self.reading, None, out)
+    }
+
+    /// Whether the log has been taken up to a place.
+    pub(crate) fn has_reached(&self, place: u64) -> bool {
+        self.reading.next.place >= place
+    }
+
+    /// Goes back to a line that was taken and could not be given on.
+    pub(crate) fn go_back(&mut self, to: Cursor) {
+        self.reading.next = to;
+    }
+
+    /// Publishes messages together. They come back as [`Followed::Own`] at their places.
+    pub(crate) fn publish(&mut self, texts: &[Text<'_>]) -> Result<(), Refusal> {
+        let said = self.room.publish(self.key, texts)?;
+        self.reading.unmet.extend(said);
+        self.hub.relieve();
+        Ok(())
+    }
+
+    /// Messages of one's own that were accepted and not met in the log yet.
+    pub(crate) fn take_unmet(&mut self) -> VecDeque<Said> {
+        std::mem::take(&mut self.reading.unmet)
+    }
+
+    pub(crate) fn tell(&self, to: &Name, text: Text<'_>) -> Ordered<Name> {
+        self.room.tell(self.key, to, text)
+    }
+
+    pub(crate) fn who(&self) -> Ordered<Vec<User>> {
+        self.room.who(self.key)
+    }
+
+    pub(crate) fn history(&self, range: HistoryRange) -> Ordered<Vec<Line>> {
+        self.room.history(self.key, range)
+    }
+
+    pub(crate) fn rename(&mut self, name: Name) -> Ordered<Name> {
+        let (name, place) = self.room.rename(self.key, name)?;
+        self.name = name.clone();
+        Ok((name, place))
+    }
+
+    /// Arms the seat; once more gives the same token.
+    pub(crate) fn hold(&mut self, seconds: u64) -> Ordered<Token> {
+        let random = &self.hub.config().random;
+        let token = self.token.unwrap_or_else(|| Token::random(|bytes| random.fill(bytes)));
+        let hash: TokenHash = token.hash();
+        let ((), place) = self.room.arm(self.key, hash, seconds)?;
+        self.token = Some(token);
+        Ok((token, place))
+    }
+
+    pub(crate) fn lock(&self, operator: bool, locked: bool) -> Ordered<()> {
+        self.room.lock(self.key, operator, locked)
+    }
+
+    pub(crate) fn kick(&self, operator: bool, name: &Name, reason: &str) -> Ordered<Name> {
+        self.room.kick(self.key, operator, name, reason)
+    }
+
+    pub(crate) fn mute(&self, operator: bool, name: &Name, muted: bool) -> Ordered<Name> {
+        self.room.mute(self.key, operator, name, muted)
+    }
+
+    pub(crate) fn close(&self, operator: bool) -> Ordered<()> {
+        let closed = self.room.close(self.key, operator)?;
+        self.hub.remove(&self.room);
+        Ok(closed)
+    }
+
+    /// The end of the log as it is now.
+    pub(crate) fn end(&self) -> Ordered<()> {
+        self.room.end(self.key)
+    }
+
+    /// Why the seat is gone, if it is.
+    pub(crate) fn gone(&self) -> Option<Refusal> {
+        self.end().err()
+    }
+
+    /// The same seat, with what others are told when it is dropped.
+    pub(crate) fn ends(mut self, how: Ended) -> Seat {
+        self.ends = how;
+        self
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let visit = std::mem::replace(&mut self.visit, Visit::exempt());
+        if self.room.leave(self.key, &self.ends, visit) {
+            self.hub.remove(&self.room);
+        }
+    }
+}

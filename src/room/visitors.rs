@@ -1,0 +1,216 @@
+//! What each address has and did, for the limits that are per address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::protocol::limits::{GUESS_WINDOW, GUESSERS, GUESSES, UNENTERED_ROOMS};
+
+/// The ledger of addresses. Its lock is the innermost: nothing else is locked under it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Visitors(Arc<Mutex<HashMap<IpAddr, Tally>>>);
+
+#[derive(Debug)]
+struct Tally {
+    /// Connections and held seats.
+    visits: usize,
+    /// Rooms made that nobody has entered.
+    rooms: u32,
+    /// Wrong guesses since `window`.
+    wrong: u32,
+    window: Instant,
+}
+
+/// One connection or held seat of an address; it counts until the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Visit(Option<Arc<Counted>>);
+
+/// A room that counts for its creator's address until somebody enters it.
+#[derive(Debug)]
+pub(crate) struct Unentered(Option<Visit>);
+
+#[derive(Debug)]
+struct Counted {
+    address: IpAddr,
+    visitors: Visitors,
+}
+
+/// The address has as many as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Visitors {
+    /// Counts a connection. No address, or loopback, is exempt from every limit.
+    pub(crate) fn enter(&self, address: Option<IpAddr>, most: usize) -> Result<Visit, TooMany> {
+        let Some(address) = address.and_then(counted_as) else { return Ok(Visit(None)) };
+        let mut tallies = self.lock();
+        let tally = tallies.entry(address).or_insert_with(Tally::new);
+        if tally.visits >= most {
+            return Err(TooMany);
+        }
+        tally.visits += 1;
+        Ok(Visit(Some(Arc::new(Counted { address, visitors: self.clone() }))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Tally>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Visit {
+    /// A visit that no limit counts.
+    pub(crate) fn exempt() -> Visit {
+        Visit(None)
+    }
+
+    pub(crate) fn is_exempt(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Counts a room that this visitor makes.
+    pub(crate) fn make_room(&self) -> Result<Unentered, TooMany> {
+        if let Some(counted) = &self.0 {
+            let mut tallies = counted.visitors.lock();
+            let tally = tallies.entry(counted.address).or_insert_with(Tally::new);
+            if tally.rooms >= UNENTERED_ROOMS {
+                return Err(TooMany);
+            }
+            tally.rooms += 1;
+        }
+        Ok(Unentered(Some(self.clone())))
+    }
+
+    /// Counts a wrong code, token or secret.
+    pub(crate) fn guessed_wrong(&self, now: Instant) {
+        let Some(counted) = &self.0 else { return };
+        let mut tallies = counted.visitors.lock();
+        if tallies.len() >= GUESSERS {
+            tallies.retain(|_, tally| tally.is_worth_keeping(now));
+        }
+        if let Some(tally) = tallies.get_mut(&counted.address) {
+            if now.duration_since(tally.window) >= GUESS_WINDOW {
+                (tally.window, tally.wrong) = (now, 0);
+            }
+            tally.wrong = tally.wrong.saturating_add(1);
+        }
+    }
+
+    /// Whether this address has guessed wrong too often lately.
+    pub(crate) fn must_wait(&self, now: Instant) -> bool {
+        self.0.as_ref().is_some_and(|counted| {
+            let tallies = counted.visitors.lock();
+            tallies.get(&counted.address).is_some_and(|tally| {
+                tally.wrong > GUESSES && now.duration_since(tally.window) < GUESS_WINDOW
+            })
+        })
+    }
+}
+
+/// What an address counts as: itself, or its /64 in IPv6, where one host has that many
+/// (RFC 6177). Loopback isn't counted.
+fn counted_as(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        address if address.is_loopback() => None,
+        IpAddr::V4(address) => Some(IpAddr::V4(address)),
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            Some(IpAddr::V6(network.into()))
+        }
+    }
+}
+
+impl Tally {
+    fn new() -> Tally {
+        Tally { visits: 0, rooms: 0, wrong: 0, window: Instant::now() }
+    }
+
+    fn is_worth_keeping(&self, now: Instant) -> bool {
+        let guessing = self.wrong > 0 && now.duration_since(self.window) < GUESS_WINDOW;
+        self.visits > 0 || self.rooms > 0 || guessing
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut tallies = self.visitors.lock();
+        let full = tallies.len() > GUESSERS;
+        if let Some(tally) = tallies.get_mut(&self.address) {
+            tally.visits -= 1;
+            let in_use = tally.visits > 0 || tally.rooms > 0;
+            if !in_use && (full || !tally.is_worth_keeping(Instant::now())) {
+                tallies.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Drop for Unentered {
+    fn drop(&mut self) {
+        if let Some(Visit(Some(counted))) = self.0.take() {
+            let mut tallies = counted.visitors.lock();
+            if let Some(tally) = tallies.get_mut(&counted.address) {
+                tally.rooms -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOMEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    #[tokio::test]
+    async fn an_address_has_so_many_visits_and_loopback_any_number() {
+        let visitors = Visitors::default();
+        let first = visitors.enter(Some(SOMEWHERE), 1).unwrap();
+        let held = first.clone();
+        drop(first);
+        assert_eq!(visitors.enter(Some(SOMEWHERE), 1).unwrap_err(), TooMany);
+        drop(held);
+        assert!(visitors.enter(Some(SOMEWHERE), 1).is_ok());
+        let mapped = "::ffff:127.0.0.1".parse().unwrap();
+        for address in [None, Some(mapped), Some("127.0.0.9".parse().unwrap())] {
+            assert!(visitors.enter(address, 0).unwrap().is_exempt());
+        }
+        assert!(visitors.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_host_counts_as_its_network() {
+        let visitors = Visitors::default();
+        let enter = |ip: &str| visitors.enter(Some(ip.parse().unwrap()), 1);
+        let _first = enter("2001:db8::1").unwrap();
+        assert!(enter("2001:db8::2").is_err());
+        assert!(enter("2001:db8:0:1::1").is_ok());
+    }
+
+    #[tokio::test]
+    async fn unentered_rooms_count_until_they_are_entered() {
+        let visit = Visitors::default().enter(Some(SOMEWHERE), 1).unwrap();
+        let mut rooms: Vec<_> = (0..UNENTERED_ROOMS).map(|_| visit.make_room().unwrap()).collect();
+        assert_eq!(visit.make_room().unwrap_err(), TooMany);
+        rooms.pop();
+        assert!(visit.make_room().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn past_20_wrong_guesses_an_address_waits_for_the_rest_of_the_minute() {
+        let visitors = Visitors::default();
+        let visit = visitors.enter(Some(SOMEWHERE), 9).unwrap();
+        for _ in 0..GUESSES {
+            visit.guessed_wrong(Instant::now());
+        }
+        assert!(!visit.must_wait(Instant::now()));
+        visit.guessed_wrong(Instant::now());
+        // Coming back on a new connection doesn't help.
+        drop(visit);
+        let visit = visitors.enter(Some(SOMEWHERE), 9).unwrap();
+        assert!(visit.must_wait(Instant::now()));
+        tokio::time::advance(GUESS_WINDOW).await;
+        assert!(!visit.must_wait(Instant::now()));
+    }
+}

@@ -1,0 +1,440 @@
+//! What a session does with each line.
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::{End, Input, Session, trace};
+use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
+use crate::protocol::{
+    Command, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
+};
+use crate::room::{Ended, Entered, Ordered, Refusal, Resumed};
+use crate::transport::{Ending, Received};
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// Executes what one read brought, as far as the client's pace allows.
+    pub(super) async fn execute_inbox(&mut self) -> Result<(), End> {
+        while !self.inbox.is_empty() && self.pace.allows() {
+            if !self.publish_messages().await? {
+                self.execute_next().await?;
+            }
+            self.flush_if_much().await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes an unbroken run of messages together; their replies stand at their places in the
+    /// log. False if no message is next.
+    async fn publish_messages(&mut self) -> Result<bool, End> {
+        let Some(seat) = &mut self.seat else { return Ok(false) };
+        let mut texts = Vec::new();
+        for received in self.inbox.make_contiguous().iter() {
+            let Received::Line(line, ending) = received else { break };
+            let ending = ending.unwrap_or(self.outbox.ending());
+            // Replies end as their lines did, so another ending begins another run.
+            let goes_on = ending == self.outbox.ending() && self.pace.allows();
+            if !texts.is_empty() && !goes_on {
+                break;
+            }
+            let Ok(Command::Msg(text)) = Command::parse(line, true, self.talk) else { break };
+            trace(&self.hub, "<", line);
+            self.outbox.set_ending(ending);
+            self.pace.spend(1);
+            texts.push(text);
+        }
+        let messages = texts.len();
+        if messages == 0 {
+            return Ok(false);
+        }
+        let published = seat.publish(&texts);
+        self.inbox.drain(..messages);
+        self.counts.lines += messages as u64;
+        match published {
+            Ok(()) => self.counts.messages += messages as u64,
+            Err(refusal) => {
+                for _ in 0..messages {
+                    self.refuse(Verb::Msg, refusal.clone()).await?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Executes one line that is no message.
+    async fn execute_next(&mut self) -> Result<(), End> {
+        match self.inbox.pop_front() {
+            None => {}
+            Some(Received::Blank(ending)) => self.begin_line(ending, ""),
+            Some(Received::Bad(reject, ending)) => {
+                self.begin_line(ending, reject.code.as_str());
+                self.input = Input::Open;
+                self.settle().await?;
+                self.say(&reject);
+            }
+            Some(Received::Line(line, ending)) => {
+                self.begin_line(ending, &line);
+                let is_first = std::mem::replace(&mut self.input, Input::Open) == Input::FirstLine;
+                if is_first && is_http(&line) {
+                    return Err(End::Http);
+                }
+                self.execute(&line).await?;
+            }
+            Some(Received::Tls) => return Err(End::Tls),
+            Some(Received::Eof) => {
+                self.settle().await?;
+                self.input = Input::Ended;
+                if !self.stay {
+                    return Err(End::Eof);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_line(&mut self, ending: Option<Ending>, line: &str) {
+        trace(&self.hub, "<", &line);
+        if let Some(ending) = ending {
+            self.outbox.set_ending(ending);
+        }
+        self.pace.spend(1);
+        self.counts.lines += 1;
+    }
+
+    async fn execute(&mut self, line: &str) -> Result<(), End> {
+        let command = match Command::parse(line, self.seat.is_some(), self.talk) {
+            Ok(command) => command,
+            Err(reject) => {
+                self.settle().await?;
+                self.say(&reject);
+                return Ok(());
+            }
+        };
+        match command {
+            Command::Create { .. } | Command::Join { .. } | Command::Resume { .. } => {
+                self.enter(command).await
+            }
+            Command::Lock
+            | Command::Unlock
+            | Command::Kick { .. }
+            | Command::Mute(_)
+            | Command::Unmute(_)
+            | Command::Close => self.rule(command).await,
+            Command::Oper { .. } | Command::Announce(_) => self.operate(command).await,
+            Command::Msg(_)
+            | Command::Tell { .. }
+            | Command::Who
+            | Command::History(_)
+            | Command::Nick(_)
+            | Command::Hold { .. }
+            | Command::Leave => self.take_part(command).await,
+            _ => self.attend(command).await,
+        }
+    }
+
+    /// The ways into a room.
+    async fn enter(&mut self, command: Command<'_>) -> Result<(), End> {
+        match command {
+            Command::Create { name } => {
+                self.settle().await?;
+                match self.create(name) {
+                    Ok(reply) => self.say(&reply),
+                    Err(refusal) => self.refuse(Verb::Create, refusal).await?,
+                }
+            }
+            Command::Join { code, name, messages } => {
+                self.wait_for_look_up().await?;
+                let latest = messages.unwrap_or(JOIN_MESSAGES as u64);
+                let latest = usize::try_from(latest).unwrap_or(usize::MAX);
+                let visit = self.visit.clone();
+                match self.hub.enter(code, name, latest, self.operator, visit) {
+                    Ok(entered) => self.sit_down(entered, None),
+                    Err(refusal) => {
+                        self.count_guess(&refusal);
+                        self.refuse(Verb::Join, refusal).await?;
+                    }
+                }
+            }
+            Command::Resume { code, token, last_id } => {
+                self.wait_for_look_up().await?;
+                let is_first = !std::mem::replace(&mut self.has_resumed, true);
+                match self.hub.resume(code, token, last_id, self.visit.clone()) {
+                    Ok(Resumed { entered, said }) => self.sit_down(entered, Some(said)),
+                    Err(refusal) => {
+                        // After a restart everybody comes with a token that may be gone.
+                        if !is_first {
+                            self.count_guess(&refusal);
+                        }
+                        self.refuse(Verb::Resume, refusal).await?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, name: Option<Name>) -> Result<String, Refusal> {
+        let room = self.hub.make_room(&self.visit)?;
+        let code = room.code;
+        if let Some(name) = &name {
+            let visit = self.visit.clone();
+            let entered = self.hub.enter_made(room, name.clone(), visit)?;
+            self.seat = Some(entered.seat.ends(Ended::Left(LeftReason::Lost)));
+        }
+        Ok(Reply::Created { code, name: name.as_ref() }.to_string())
+    }
+
+    /// Takes a seat: first what was said before, then the reply, then what follows.
+    fn sit_down(&mut self, entered: Entered, resumed: Option<u64>) {
+        let Entered { seat, last_id, members, lines: data } = entered;
+        let lines = data.len();
+        self.data(data);
+        let (code, name) = (seat.code(), seat.name());
+        match resumed {
+            None => self.say(&Reply::Joined { code, name, last_id, members, lines }),
+            Some(said) => {
+                self.say(&Reply::Resumed { code, name, last_id, members, lines, said });
+            }
+        }
+        self.seat = Some(seat.ends(Ended::Left(LeftReason::Lost)));
+    }
+
+    /// What members do.
+    async fn take_part(&mut self, command: Command<'_>) -> Result<(), End> {
+        let Some(seat) = &mut self.seat else { return Ok(()) };
+        match command {
+            Command::Tell { name, text } => {
+                let told = seat.tell(&name, text);
+                if let Some(name) = self.ordered(Verb::Tell, told).await? {
+                    self.say(&Reply::Told { name: &name });
+                }
+            }
+            Command::Who => {
+                let users = seat.who();
+                if let Some(users) = self.ordered(Verb::Who, users).await? {
+                    users.iter().for_each(|user| self.say(user));
+                    self.lines(Verb::Who, users.len());
+                }
+            }
+            Command::History(range) => {
+                let kept = seat.history(range);
+                if let Some(data) = self.ordered(Verb::History, kept).await? {
+                    let lines = data.len();
+                    self.data(data);
+                    self.say(&Reply::Lines { verb: Verb::History, lines });
+                }
+            }
+            Command::Nick(name) => {
+                let renamed = seat.rename(name);
+                if let Some(name) = self.ordered(Verb::Nick, renamed).await? {
+                    self.say(&Reply::Named { name: &name });
+                }
+            }
+            Command::Hold { seconds } => {
+                let seconds = seconds.unwrap_or(self.hub.config().hold);
+                let held = seat.hold(seconds);
+                if let Some(token) = self.ordered(Verb::Hold, held).await? {
+                    self.say(&Reply::Holding { token, seconds });
+                }
+            }
+            Command::Leave => {
+                self.settle().await?;
+                if let Some(seat) = self.seat.take() {
+                    let code = seat.code();
+                    drop(seat.ends(Ended::Left(LeftReason::Quit)));
+                    self.say(&Reply::Left { code });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What the host does, or an operator in his place.
+    async fn rule(&mut self, command: Command<'_>) -> Result<(), End> {
+        let Some(seat) = &mut self.seat else { return Ok(()) };
+        let operator = self.operator;
+        let (verb, done) = match command {
+            Command::Lock => (Verb::Lock, seat.lock(operator, true)),
+            Command::Unlock => (Verb::Unlock, seat.lock(operator, false)),
+            Command::Close => (Verb::Close, seat.close(operator)),
+            Command::Kick { name, reason } => {
+                let kicked = seat.kick(operator, &name, reason);
+                return self.did(Verb::Kick, kicked).await;
+            }
+            Command::Mute(name) => {
+                let muted = seat.mute(operator, &name, true);
+                return self.did(Verb::Mute, muted).await;
+            }
+            Command::Unmute(name) => {
+                let unmuted = seat.mute(operator, &name, false);
+                return self.did(Verb::Unmute, unmuted).await;
+            }
+            _ => return Ok(()),
+        };
+        if self.ordered(verb, done).await?.is_some() {
+            self.say(&Reply::Done(verb));
+        }
+        Ok(())
+    }
+
+    async fn did(&mut self, verb: Verb, done: Ordered<Name>) -> Result<(), End> {
+        if let Some(name) = self.ordered(verb, done).await? {
+            self.say(&Reply::Did { verb, name: &name });
+        }
+        Ok(())
+    }
+
+    /// What operators do.
+    async fn operate(&mut self, command: Command<'_>) -> Result<(), End> {
+        match command {
+            Command::Oper { secret } => {
+                self.wait_for_look_up().await?;
+                self.settle().await?;
+                if self.is_secret(secret) {
+                    self.operator = true;
+                    self.say(&Reply::Done(Verb::Oper));
+                } else {
+                    self.visit.guessed_wrong(Instant::now());
+                    let text = "That is not the operators' secret.";
+                    self.say(&Reject::new(Verb::Oper, ErrorCode::BadSecret, text));
+                }
+            }
+            Command::Announce(_) if !self.operator => {
+                self.settle().await?;
+                let text = "Only operators announce: OPER secret first.";
+                self.say(&Reject::new(Verb::Announce, ErrorCode::NotHost, text));
+            }
+            Command::Announce(text) => {
+                self.settle().await?;
+                let (kind, text) = (NoticeKind::Announce, text.as_str().into());
+                let connections = self.news.announce(Line::of(&Event::Notice { kind, text }));
+                self.say(&Reply::Announced { connections });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What anybody does anywhere.
+    async fn attend(&mut self, command: Command<'_>) -> Result<(), End> {
+        self.settle().await?;
+        match command {
+            Command::Talk { on } => {
+                self.talk = on.unwrap_or(!self.talk);
+                self.say(&Reply::Talking { on: self.talk });
+            }
+            Command::Stay => {
+                self.stay = true;
+                self.say(&Reply::Done(Verb::Stay));
+            }
+            Command::Ping { text } => self.say(&Reply::Pong { text }),
+            Command::Help(None) => {
+                let intro = "What you type is a command: its first word says which.";
+                self.say(&format_args!("HELP {intro}"));
+                for verb in Verb::ALL {
+                    self.say(&format_args!("HELP {:<42} {}", verb.usage(), verb.help()));
+                }
+                self.lines(Verb::Help, 1 + Verb::ALL.len());
+            }
+            Command::Help(Some(verb)) => {
+                self.say(&format_args!("HELP {}: {}", verb.usage(), verb.help()));
+                self.lines(Verb::Help, 1);
+            }
+            Command::Quit => {
+                self.say(&Reply::Done(Verb::Quit));
+                return Err(End::Quit);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Lets everything come first that was ordered before a command took effect, or its refusal.
+    async fn ordered<T>(&mut self, verb: Verb, result: Ordered<T>) -> Result<Option<T>, End> {
+        match result {
+            Ok((value, place)) => {
+                self.catch_up(place).await?;
+                Ok(Some(value))
+            }
+            Err(refusal) => self.refuse(verb, refusal).await.map(|()| None),
+        }
+    }
+
+    async fn refuse(&mut self, verb: Verb, refusal: Refusal) -> Result<(), End> {
+        if let Refusal::Gone(bye) = refusal {
+            return Err(End::Gone(bye));
+        }
+        self.settle().await?;
+        self.say(&Reject::new(verb, refusal.code(), refusal.to_string()));
+        Ok(())
+    }
+
+    /// Lets everything come first that the room has until now, the replies to messages among it.
+    /// What a seat was to do that is gone is not done.
+    async fn settle(&mut self) -> Result<(), End> {
+        let Some(seat) = &self.seat else { return Ok(()) };
+        let ((), place) = seat.end()?;
+        self.catch_up(place).await
+    }
+
+    /// The data lines of a reply that others get as well.
+    fn data(&mut self, lines: Vec<Line>) {
+        self.pace.spend(lines.len() / PACE_DATA_LINES);
+        lines.into_iter().for_each(|line| self.share(line, None));
+    }
+
+    /// The end of a reply whose data lines were this connection's own.
+    fn lines(&mut self, verb: Verb, lines: usize) {
+        self.pace.spend(lines / PACE_DATA_LINES);
+        self.say(&Reply::Lines { verb, lines });
+    }
+
+    /// An address that has guessed wrong too often waits before each look-up, right or wrong.
+    async fn wait_for_look_up(&mut self) -> Result<(), End> {
+        if self.visit.must_wait(Instant::now()) {
+            self.flush().await?;
+            tokio::time::sleep(GUESS_DELAY).await;
+        }
+        Ok(())
+    }
+
+    fn count_guess(&self, refusal: &Refusal) {
+        if matches!(refusal, Refusal::NoSuchRoom | Refusal::BadToken) {
+            self.visit.guessed_wrong(Instant::now());
+        }
+    }
+
+    /// Compares hashes in constant time: neither the secret nor its length shows.
+    fn is_secret(&self, given: &str) -> bool {
+        self.hub.config().oper_secret.as_ref().is_some_and(|secret| {
+            Sha256::digest(given).as_slice().ct_eq(Sha256::digest(secret).as_slice()).into()
+        })
+    }
+}
+
+/// Whether a line is the first of an HTTP request: `^[A-Z]+ \S+ HTTP/`.
+fn is_http(line: &str) -> bool {
+    let mut words = line.splitn(3, ' ');
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    method.is_some_and(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase()))
+        && target.is_some_and(|word| !word.is_empty() && !word.contains(char::is_whitespace))
+        && version.is_some_and(|word| word.starts_with("HTTP/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_http;
+
+    #[test]
+    fn only_a_request_line_is_http() {
+        for line in ["GET / HTTP/1.1", "POST /x?y HTTP/1.0", "PRI * HTTP/2.0"] {
+            assert!(is_http(line), "{line}");
+        }
+        for line in ["get / HTTP/1.1", "GET  HTTP/1.1", "MSG I like HTTP/2", "GET /", ""] {
+            assert!(!is_http(line), "{line}");
+        }
+    }
+}

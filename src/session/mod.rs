@@ -1,0 +1,487 @@
+//! One conversation: lines in, replies and events out, over any stream.
+//!
+//! A session works in turns. A turn writes what the room's log has, then executes what one read
+//! brought. While output waits, nothing is read: a client that sends must read as well.
+
+mod commands;
+mod outbox;
+mod pace;
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tracing::info;
+
+use crate::bulletin::{News, Subscription};
+use crate::protocol::limits::{
+    FLUSH_BYTES, LINE_BYTES, LINGER, READ_BYTES, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
+};
+use crate::protocol::{
+    Bye, ByeReason, ErrorCode, Event, LeftReason, Line, NoticeKind, Reject, Reply,
+};
+use crate::room::{Cursor, Ended, Followed, Hub, Refusal, Seat, Visit};
+use crate::transport::{Answer, LineDecoder, Received};
+use outbox::Outbox;
+use pace::Pace;
+
+/// One connection's conversation.
+pub(crate) struct Session<S> {
+    stream: S,
+    decoder: LineDecoder,
+    /// What was read and is not executed yet: one read's worth at most.
+    inbox: VecDeque<Received>,
+    outbox: Outbox,
+    hub: Hub,
+    seat: Option<Seat>,
+    /// What was taken from the log: empty between two steps.
+    followed: VecDeque<Followed>,
+    news: Subscription,
+    visit: Visit,
+    pace: Pace,
+    input: Input,
+    /// Counts time while output waits.
+    stall: Option<Pin<Box<Sleep>>>,
+    stop: Option<Box<Stop>>,
+    talk: bool,
+    stay: bool,
+    operator: bool,
+    has_resumed: bool,
+    counts: Counts,
+}
+
+/// What a session knows of its connection when it begins.
+pub(crate) struct Opening {
+    pub(crate) hub: Hub,
+    pub(crate) news: Subscription,
+    pub(crate) visit: Visit,
+    /// Whether telnet's sequences and editing keys are taken for what they are.
+    pub(crate) telnet: bool,
+    /// Whether the client is paced when the configuration doesn't say.
+    pub(crate) is_stranger: bool,
+}
+
+/// What a connection did, for the log.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) lines: u64,
+    pub(crate) messages: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// Nothing has been read yet.
+    FirstLine,
+    Open,
+    /// The client's input has ended, and it stays to listen.
+    Ended,
+}
+
+/// The times of a server that is stopping.
+struct Stop {
+    /// Then the session ends, whatever is still to be read.
+    at: Pin<Box<Sleep>>,
+    /// Nothing has come for a moment: what was sent before the stop has been read.
+    quiet: Pin<Box<Sleep>>,
+}
+
+/// Why a conversation ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    Quit,
+    Eof,
+    /// The seat is gone: replaced, kicked or closed.
+    Gone(Bye<'static>),
+    Slow,
+    Broken,
+    Shutdown,
+    Http,
+    Tls,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    pub(crate) fn new(stream: S, opening: Opening) -> Session<S> {
+        let Opening { hub, news, visit, telnet, is_stranger } = opening;
+        let config = hub.config();
+        let default_rate = if is_stranger { crate::Config::RATE } else { 0 };
+        let pace = Pace::new(config.rate.unwrap_or(default_rate), config.burst);
+        Session {
+            stream,
+            decoder: LineDecoder::new(telnet),
+            inbox: VecDeque::new(),
+            outbox: Outbox::default(),
+            hub,
+            seat: None,
+            followed: VecDeque::new(),
+            news,
+            visit,
+            pace,
+            input: Input::FirstLine,
+            stall: None,
+            stop: None,
+            talk: false,
+            stay: false,
+            operator: false,
+            has_resumed: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The whole conversation, from the greeting to the last line.
+    pub(crate) async fn run(mut self) -> (End, Counts) {
+        let hold = self.hub.config().hold;
+        self.say(&format_args!(
+            "HELLO parlor/1 line={LINE_BYTES},text={TEXT_BYTES},hold={hold} \
+             Type HELP, or: CREATE yourname | JOIN code yourname"
+        ));
+        let end = loop {
+            if let Err(end) = self.turn().await {
+                break end;
+            }
+        };
+        self.part(&end).await;
+        (end, self.counts)
+    }
+
+    /// One turn. What the room adds while it goes on waits for the next one.
+    async fn turn(&mut self) -> Result<(), End> {
+        self.flush().await?;
+        poll_fn(|cx| self.poll_turn(cx)).await?;
+        if !self.inbox.is_empty() {
+            self.flush().await?;
+            self.execute_inbox().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to write or to execute.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let mut something = false;
+        if let Some(stop) = &mut self.stop
+            && stop.at.as_mut().poll(cx).is_ready()
+        {
+            self.refuse_rest();
+            return Poll::Ready(Err(End::Shutdown));
+        }
+        while let Poll::Ready(news) = self.news.poll_news(cx) {
+            self.hear(news);
+            something = true;
+        }
+        if let Poll::Ready(result) = self.poll_follow(cx) {
+            result?;
+            something = true;
+        }
+        if self.pace.poll_allows(cx).is_ready() {
+            if self.inbox.is_empty() && self.input != Input::Ended {
+                if let Poll::Ready(result) = self.poll_read(cx) {
+                    result?;
+                    something = true;
+                }
+            } else if !self.inbox.is_empty() {
+                something = true;
+            }
+        }
+        if something {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.stop {
+            Some(stop) => stop.quiet.as_mut().poll(cx).map(|()| Err(End::Shutdown)),
+            None if self.outbox.is_broken() && self.input == Input::Ended => {
+                Poll::Ready(Err(End::Broken))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// What the room has for this member.
+    fn poll_follow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let Some(seat) = &mut self.seat else { return Poll::Pending };
+        let result = ready!(seat.poll_follow(cx, &mut self.followed));
+        self.deliver();
+        Poll::Ready(result.map_err(End::from))
+    }
+
+    /// One read, taken apart. An idle connection has no buffer: this one is on the stack.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut bytes = ReadBuf::uninit(&mut bytes);
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes)) {
+            Ok(()) if bytes.filled().is_empty() => self.decoder.finish(&mut self.inbox),
+            Ok(()) => self.decoder.feed(bytes.filled(), &mut self.inbox),
+            Err(_) => return Poll::Ready(Err(End::Broken)),
+        }
+        self.counts.bytes_in += bytes.filled().len() as u64;
+        self.pace.spend(self.decoder.take_surcharge() as usize);
+        for answer in self.decoder.take_answers() {
+            match answer {
+                Answer::Option(bytes) => self.outbox.raw(&bytes),
+                Answer::Here => self.notice(NoticeKind::Here, "parlor is here."),
+            }
+        }
+        if let Some(stop) = &mut self.stop {
+            stop.quiet.as_mut().reset(Instant::now() + STOP_QUIET);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes everything that waits.
+    async fn flush(&mut self) -> Result<(), End> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        while !self.outbox.is_empty() {
+            match self.outbox.poll_write(&mut self.stream, cx) {
+                Poll::Ready(Ok(written)) => {
+                    self.counts.bytes_out += written as u64;
+                    self.stall = None;
+                }
+                // From now on output counts as written: what was received runs all the same.
+                Poll::Ready(Err(_)) => self.outbox.give_up(),
+                Poll::Pending => return self.poll_blocked(cx).map(Err),
+            }
+        }
+        self.stall = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The client doesn't read. What it has not begun to get stays in the log.
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(seat) = &mut self.seat {
+            if let Some(cursor) = self.outbox.take_back() {
+                seat.go_back(cursor);
+            }
+            if let Some(gone) = seat.gone() {
+                return Poll::Ready(gone.into());
+            }
+        }
+        if self.stop.is_none() && self.news.poll_stopping(cx) {
+            self.stop = Some(Box::new(Stop::new()));
+        }
+        if let Some(stop) = &mut self.stop
+            && stop.at.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(End::Shutdown);
+        }
+        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+        stall.as_mut().poll(cx).map(|()| End::Slow)
+    }
+
+    /// Answers what a stopping server has no time for.
+    fn refuse_rest(&mut self) {
+        for received in std::mem::take(&mut self.inbox) {
+            if let Received::Line(..) | Received::Bad(..) = received {
+                let text = "The server is stopping; this was not done.";
+                self.say(&Reject::of_line(ErrorCode::ShuttingDown, text));
+            }
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Announcement(line) => self.share(line, None),
+            News::Stopping => {
+                self.notice(NoticeKind::Shutdown, "The server is stopping.");
+                self.pace.lift();
+                self.stop.get_or_insert_with(|| Box::new(Stop::new()));
+            }
+        }
+    }
+
+    /// Moves what was taken from the log to the outbox.
+    fn deliver(&mut self) {
+        while let Some(followed) = self.followed.pop_front() {
+            match followed {
+                Followed::Entry(line, at) => self.share(line, Some(at)),
+                Followed::Line(line) => self.share(line, None),
+                Followed::Own(said) => self.say(&Reply::from(said)),
+                Followed::Gap(messages) => self.say(&Event::Gap { messages }),
+            }
+        }
+    }
+
+    /// Takes from the log up to a place.
+    async fn catch_up(&mut self, place: u64) -> Result<(), End> {
+        loop {
+            let Some(seat) = &mut self.seat else { return Ok(()) };
+            seat.follow(&mut self.followed)?;
+            let done = seat.has_reached(place);
+            self.deliver();
+            if done {
+                return Ok(());
+            }
+            self.flush_if_much().await?;
+        }
+    }
+
+    async fn flush_if_much(&mut self) -> Result<(), End> {
+        if self.outbox.len() > FLUSH_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// The last words, in the order in which they must be said; then the stream is closed.
+    async fn part(&mut self, end: &End) {
+        let asked_for = matches!(end, End::Quit | End::Eof);
+        if !asked_for {
+            self.outbox.drop_backlog();
+        }
+        if let Some(mut seat) = self.seat.take() {
+            // Every message that was accepted is acknowledged.
+            for said in seat.take_unmet() {
+                self.say(&Reply::from(said));
+            }
+            drop(seat.ends(match end {
+                End::Quit => Ended::Left(LeftReason::Quit),
+                End::Eof => Ended::Left(LeftReason::Eof),
+                End::Shutdown => Ended::Silently,
+                _ => Ended::Left(LeftReason::Lost),
+            }));
+        }
+        match end.bye() {
+            Some(bye) => self.say(&Event::Bye(bye)),
+            None if matches!(end, End::Http) => self.outbox.raw(not_http().as_bytes()),
+            None => {}
+        }
+        // Who has read nothing for long will not begin now.
+        let patience = if matches!(end, End::Slow | End::Shutdown) { LINGER } else { STALL };
+        let last_words = write_rest(&mut self.outbox, &mut self.stream);
+        if let Ok(written) = tokio::time::timeout(patience, last_words).await {
+            self.counts.bytes_out += written;
+        }
+        let _ = tokio::time::timeout(LINGER, drain(&mut self.stream)).await;
+    }
+
+    /// Adds a line of this connection's own to the outbox.
+    fn say(&mut self, line: &impl Display) {
+        trace(&self.hub, ">", line);
+        self.outbox.line(line);
+    }
+
+    /// Adds a line to the outbox that others get as well.
+    fn share(&mut self, line: Line, at: Option<Cursor>) {
+        trace(&self.hub, ">", &line.as_str());
+        self.outbox.shared(line, at);
+    }
+
+    fn notice(&mut self, kind: NoticeKind, text: &'static str) {
+        self.say(&Event::Notice { kind, text: text.into() });
+    }
+}
+
+/// Tells a client that there is no place for him, and closes.
+pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let mut outbox = Outbox::default();
+    outbox.line(&Event::Bye(Bye::new(ByeReason::Busy)));
+    let farewell = async {
+        write_rest(&mut outbox, &mut stream).await;
+        drain(&mut stream).await;
+    };
+    let _ = tokio::time::timeout(LINGER, farewell).await;
+}
+
+/// Writes everything that waits, and returns how many bytes that was.
+async fn write_rest(outbox: &mut Outbox, stream: &mut (impl AsyncWrite + Unpin)) -> u64 {
+    let mut bytes = 0;
+    poll_fn(|cx| {
+        while !outbox.is_empty() {
+            match ready!(outbox.poll_write(stream, cx)) {
+                Ok(written) => bytes += written as u64,
+                Err(_) => outbox.give_up(),
+            }
+        }
+        Poll::Ready(bytes)
+    })
+    .await
+}
+
+/// Closes the writing side and reads on until the peer closes too: a close while bytes are unread
+/// would take the last line from it.
+async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    poll_fn(|cx| {
+        loop {
+            let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut bytes = ReadBuf::uninit(&mut bytes);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut bytes)) {
+                Ok(()) if !bytes.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
+
+/// For a lab: every line both ways, with escapes visible.
+fn trace(hub: &Hub, way: &str, line: &impl Display) {
+    if hub.config().trace_wire {
+        info!(target: "parlor::wire", "{way} {}", line.to_string().escape_debug());
+    }
+}
+
+impl Stop {
+    fn new() -> Stop {
+        Stop {
+            at: Box::pin(tokio::time::sleep(STOP_READING)),
+            quiet: Box::pin(tokio::time::sleep(STOP_QUIET)),
+        }
+    }
+}
+
+impl End {
+    fn bye(&self) -> Option<Bye<'static>> {
+        let reason = match self {
+            End::Gone(bye) => return Some(bye.clone()),
+            End::Quit => ByeReason::Quit,
+            End::Eof => ByeReason::Eof,
+            End::Slow => ByeReason::Slow,
+            End::Shutdown => ByeReason::Shutdown,
+            End::Broken | End::Http | End::Tls => return None,
+        };
+        Some(Bye::new(reason))
+    }
+
+    /// The word that the log has for it.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            End::Broken => "broken",
+            End::Http => "http",
+            End::Tls => "tls",
+            End::Gone(bye) => bye.reason.as_str(),
+            End::Quit => "quit",
+            End::Eof => "eof",
+            End::Slow => "slow",
+            End::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// A seat operation that is refused because the seat is gone ends the conversation.
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> End {
+        match refusal {
+            Refusal::Gone(bye) => End::Gone(bye),
+            _ => End::Broken,
+        }
+    }
+}
+
+/// The answer to an HTTP request on the line port.
+fn not_http() -> String {
+    let body = "This port speaks the line protocol of parlor, not HTTP.\n\
+                Talk to it with: nc HOST PORT, then type HELP and Enter.\n";
+    let length = body.len();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\n\
+         Content-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+}

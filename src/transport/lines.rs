@@ -1,0 +1,426 @@
+//! From bytes to lines, however the bytes were cut.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use tokio_util::codec::{Decoder, LinesCodec};
+
+use super::telnet::{Answer, Key, Telnet};
+use crate::protocol::limits::{LINE_BYTES, PACE_BYTES};
+use crate::protocol::{Reject, forbidden};
+
+/// How a line ended; the server's lines then end the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ending {
+    /// LF.
+    #[default]
+    Lf,
+    /// CR LF, or telnet's CR NUL.
+    CrLf,
+}
+
+impl Ending {
+    /// The bytes of the ending as the server writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Lf => "\n",
+            Ending::CrLf => "\r\n",
+        }
+    }
+}
+
+/// What came from a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Received {
+    /// A line to execute. `None` is the end of file, which ends a last line too.
+    Line(String, Option<Ending>),
+    /// A line of blanks, or of nothing.
+    Blank(Option<Ending>),
+    /// A line that is no text, with its answer.
+    Bad(Reject, Option<Ending>),
+    /// The stream begins like a TLS handshake; nothing follows.
+    Tls,
+    /// The end of the client's input; nothing follows.
+    Eof,
+}
+
+/// Frames lines: telnet's sequences and the keys that edit a line are taken out on the way, and
+/// [`LinesCodec`] makes a line of what is left.
+///
+/// The codec gets whole lines of a checked length only. So a line that is too long or not UTF-8
+/// is an item like any other here, and never an error that hides the lines after it.
+#[derive(Debug)]
+pub struct LineDecoder {
+    codec: LinesCodec,
+    /// `None`: editing keys are control characters, and telnet's bytes are not UTF-8.
+    telnet: Option<Telnet>,
+    /// The line so far, edited; empty while it is too long.
+    line: BytesMut,
+    /// Bytes of the line so far, before editing.
+    counted: usize,
+    after_cr: bool,
+    start: Start,
+    ended: bool,
+    /// Bytes received since the last line, telnet's included.
+    raw: usize,
+    surcharge: u32,
+    answers: Vec<Answer>,
+}
+
+/// What is still to be looked for at the start of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Nothing has come.
+    Nothing,
+    /// The first byte of a TLS record.
+    Tls,
+    /// So many bytes of a byte order mark, which are held back.
+    Bom(usize),
+    Past,
+}
+
+const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// The first two bytes of a TLS handshake: content type 22, major version 3 (RFC 8446, 5.1).
+const TLS: [u8; 2] = [0x16, 0x03];
+
+impl LineDecoder {
+    /// A decoder for a fresh stream; `telnet` turns on telnet's sequences and line editing.
+    pub fn new(telnet: bool) -> LineDecoder {
+        LineDecoder {
+            // The codec counts the CR as well.
+            codec: LinesCodec::new_with_max_length(LINE_BYTES + 1),
+            telnet: telnet.then_some(Telnet::default()),
+            line: BytesMut::new(),
+            counted: 0,
+            after_cr: false,
+            start: Start::Nothing,
+            ended: false,
+            raw: 0,
+            surcharge: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Takes the bytes of one read and adds to `out` what they complete.
+    pub fn feed(&mut self, mut bytes: &[u8], out: &mut VecDeque<Received>) {
+        while !self.ended && !bytes.is_empty() {
+            let plain = self.plain_prefix(bytes);
+            if plain > 0 {
+                self.charge(plain);
+                self.push(&bytes[..plain]);
+                bytes = &bytes[plain..];
+            } else {
+                self.charge(1);
+                self.take(bytes[0], out);
+                bytes = &bytes[1..];
+            }
+        }
+    }
+
+    /// The stream has ended: a last line without an ending counts.
+    pub fn finish(&mut self, out: &mut VecDeque<Received>) {
+        if self.ended {
+            return;
+        }
+        self.release_bom();
+        if std::mem::take(&mut self.after_cr) {
+            self.end_line(Some(Ending::CrLf), out);
+        } else if self.counted > 0 {
+            self.end_line(None, out);
+        }
+        self.end(Received::Eof, out);
+    }
+
+    /// What the bytes since the last call cost beyond one for each line: one for each 2048
+    /// further bytes of a line, one for each telnet command that is answered.
+    pub fn take_surcharge(&mut self) -> u32 {
+        std::mem::take(&mut self.surcharge)
+    }
+
+    /// What telnet wants to hear at once.
+    pub(crate) fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// How many bytes at the front are text for certain, whatever the state.
+    fn plain_prefix(&self, bytes: &[u8]) -> usize {
+        let in_text = self.telnet.is_none_or(Telnet::is_text);
+        if self.after_cr || self.start != Start::Past || !in_text {
+            return 0;
+        }
+        let special = |byte: &u8| matches!(byte, 0..0x20 | 0x7f | 0xff);
+        bytes.iter().position(special).unwrap_or(bytes.len())
+    }
+
+    fn take(&mut self, byte: u8, out: &mut VecDeque<Received>) {
+        match self.start {
+            Start::Nothing if byte == TLS[0] => self.start = Start::Tls,
+            Start::Nothing => self.start = Start::Bom(0),
+            Start::Tls if byte == TLS[1] => return self.end(Received::Tls, out),
+            Start::Tls => self.start = Start::Past,
+            Start::Bom(_) | Start::Past => {}
+        }
+        let key = match &mut self.telnet {
+            None => Some(Key::Byte(byte)),
+            Some(telnet) => {
+                let answered = self.answers.len();
+                let key = telnet.take(byte, &mut self.answers);
+                self.surcharge += (self.answers.len() - answered) as u32;
+                key
+            }
+        };
+        match key {
+            Some(Key::Byte(byte)) => self.take_byte(byte, out),
+            Some(Key::EraseCharacter) => self.erase_character(),
+            Some(Key::EraseLine) => self.erase_line(),
+            Some(Key::EndOfFile) => self.finish(out),
+            None => {}
+        }
+    }
+
+    fn take_byte(&mut self, byte: u8, out: &mut VecDeque<Received>) {
+        if let Start::Bom(seen) = self.start {
+            if byte == BOM[seen] {
+                self.start = if seen + 1 == BOM.len() { Start::Past } else { Start::Bom(seen + 1) };
+                return;
+            }
+            self.release_bom();
+        }
+        match (std::mem::take(&mut self.after_cr), byte) {
+            (true, b'\n' | 0) => return self.end_line(Some(Ending::CrLf), out),
+            (true, _) => self.push(b"\r"),
+            (false, _) => {}
+        }
+        match byte {
+            b'\n' => self.end_line(Some(Ending::Lf), out),
+            b'\r' => self.after_cr = true,
+            _ if self.telnet.is_none() => self.push(&[byte]),
+            0x08 | 0x7f => self.edit(LineDecoder::erase_character),
+            0x15 => self.edit(LineDecoder::erase_line),
+            0x04 if self.line.is_empty() && self.counted <= LINE_BYTES => {
+                self.end(Received::Eof, out);
+            }
+            _ => self.push(&[byte]),
+        }
+    }
+
+    /// An editing key counts as a byte of the line that it edits.
+    fn edit(&mut self, how: fn(&mut LineDecoder)) {
+        self.count(1);
+        how(self);
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        if self.counted <= LINE_BYTES {
+            self.line.extend_from_slice(bytes);
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.counted = self.counted.saturating_add(bytes);
+        if self.counted > LINE_BYTES {
+            self.line = BytesMut::new();
+        }
+    }
+
+    fn release_bom(&mut self) {
+        if let Start::Bom(seen) = std::mem::replace(&mut self.start, Start::Past) {
+            self.push(&BOM[..seen]);
+        }
+    }
+
+    /// Erases one code point, or what there is of one.
+    fn erase_character(&mut self) {
+        self.release_bom();
+        while let Some((last, rest)) = self.line.split_last() {
+            let is_continuation = last & 0xc0 == 0x80;
+            self.line.truncate(rest.len());
+            if !is_continuation {
+                break;
+            }
+        }
+    }
+
+    fn erase_line(&mut self) {
+        self.release_bom();
+        self.line.clear();
+    }
+
+    fn end_line(&mut self, ending: Option<Ending>, out: &mut VecDeque<Received>) {
+        self.raw = 0;
+        if std::mem::take(&mut self.counted) > LINE_BYTES {
+            return out.push_back(Received::Bad(Reject::line_too_long(), ending));
+        }
+        // The codec takes one CR off: that one must not be a CR of the line's own.
+        self.line.extend_from_slice(b"\r\n");
+        let received = match self.codec.decode(&mut self.line) {
+            Ok(Some(line)) if crate::protocol::is_blank(&line) => Received::Blank(ending),
+            Ok(Some(line)) if line.chars().any(forbidden) => {
+                Received::Bad(Reject::control_char(), ending)
+            }
+            Ok(Some(line)) => Received::Line(line, ending),
+            Ok(None) | Err(_) => Received::Bad(Reject::not_utf8(), ending),
+        };
+        // The buffer goes with its line: an idle connection has none.
+        self.line = BytesMut::new();
+        out.push_back(received);
+    }
+
+    fn end(&mut self, how: Received, out: &mut VecDeque<Received>) {
+        self.ended = true;
+        self.line = BytesMut::new();
+        out.push_back(how);
+    }
+
+    /// A line with its ending may have two bytes more than its limit before it costs more.
+    fn charge(&mut self, bytes: usize) {
+        let steps = |raw: usize| raw.saturating_sub(3) / PACE_BYTES;
+        let before = steps(self.raw);
+        self.raw = self.raw.saturating_add(bytes);
+        self.surcharge += (steps(self.raw) - before) as u32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ErrorCode;
+
+    fn run(chunks: &[&[u8]], telnet: bool) -> Vec<Received> {
+        let mut decoder = LineDecoder::new(telnet);
+        let mut out = VecDeque::new();
+        for chunk in chunks {
+            decoder.feed(chunk, &mut out);
+        }
+        decoder.finish(&mut out);
+        out.into()
+    }
+
+    /// The lines, with the error codes of bad ones.
+    fn lines(bytes: &[u8]) -> Vec<String> {
+        let whole = run(&[bytes], true);
+        let cut: Vec<&[u8]> = bytes.chunks(1).collect();
+        assert_eq!(run(&cut, true), whole, "cut into bytes");
+        let show = |received| match received {
+            Received::Line(line, _) => Some(line),
+            Received::Bad(reject, _) => Some(format!("!{}", reject.code)),
+            Received::Blank(_) => Some(String::new()),
+            Received::Tls => Some("!tls".to_owned()),
+            Received::Eof => None,
+        };
+        whole.into_iter().filter_map(show).collect()
+    }
+
+    #[test]
+    fn lf_crlf_and_cr_nul_end_a_line() {
+        assert_eq!(lines(b"a\nb\r\nc\r\0d"), ["a", "b", "c", "d"]);
+        assert_eq!(lines(b"a\r"), ["a"]);
+        assert_eq!(lines(b"a\r\xff\xf1\nb\n"), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_lone_cr_or_nul_is_a_control_character() {
+        assert_eq!(
+            lines(b"a\rb\nc\0\nd\r\r\ne\n"),
+            ["!control-char", "!control-char", "!control-char", "e"]
+        );
+    }
+
+    #[test]
+    fn the_ending_is_told_with_the_line() {
+        let (lf, crlf) = (Some(Ending::Lf), Some(Ending::CrLf));
+        let line = |text: &str, ending| Received::Line(text.to_owned(), ending);
+        let expected =
+            [line("a", lf), line("b", crlf), Received::Blank(crlf), line("c", None), Received::Eof];
+        assert_eq!(run(&[b"a\nb\r\n \r\0c"], true), expected);
+    }
+
+    #[test]
+    fn a_bom_before_the_first_line_is_ignored() {
+        assert_eq!(lines(b"\xef\xbb\xbfa\n"), ["a"]);
+        assert_eq!(lines(b"\xef\xbb\n"), ["!not-utf8"]);
+        assert_eq!(lines(b"a\n\xef\xbb\xbfb\n"), ["a", "\u{feff}b"]);
+        let mut longest = BOM.to_vec();
+        longest.extend([b'x'; LINE_BYTES]);
+        assert_eq!(lines(&longest)[0].len(), LINE_BYTES);
+    }
+
+    #[test]
+    fn an_overlong_line_is_one_error_and_the_next_is_unharmed() {
+        for ending in ["\n", "\r\n", "\r\0"] {
+            let mut bytes = vec![b'x'; LINE_BYTES];
+            bytes.extend(ending.bytes());
+            bytes.extend([b'y'; LINE_BYTES + 1]);
+            bytes.extend(ending.bytes());
+            bytes.extend(b"next\n");
+            let lines = lines(&bytes);
+            assert_eq!(lines[0].len(), LINE_BYTES);
+            assert_eq!(lines[1..], ["!line-too-long", "next"]);
+        }
+    }
+
+    #[test]
+    fn bytes_are_counted_before_editing() {
+        let mut bytes = vec![b'x'; LINE_BYTES];
+        bytes.extend(b"\x08\nok\n");
+        assert_eq!(lines(&bytes), ["!line-too-long", "ok"]);
+    }
+
+    #[test]
+    fn too_long_comes_before_not_utf8_and_that_before_control_char() {
+        let mut bytes = vec![0xfe; LINE_BYTES + 1];
+        bytes.extend(b"\n\xfe\x1b\n\x1b\n");
+        assert_eq!(lines(&bytes), ["!line-too-long", "!not-utf8", "!control-char"]);
+    }
+
+    #[test]
+    fn editing_keys_edit() {
+        assert_eq!(
+            lines("ab\x08c\né\x7fe\nxyz\x15w\n\x08\x08a\n".as_bytes()),
+            ["ac", "e", "w", "a"]
+        );
+        assert_eq!(lines(b"\xff\xfb\x01ab\xff\xf7c\xff\xf4d\n"), ["d"]);
+        assert_eq!(lines(b"\xfe\x08ok\n"), ["ok"]);
+    }
+
+    #[test]
+    fn eot_at_the_start_of_a_line_is_the_end() {
+        assert_eq!(lines(b"a\n\x04b\n"), ["a"]);
+        assert_eq!(lines(b"a\x04\nb\n"), ["!control-char", "b"]);
+        assert_eq!(lines(b"a\x08\x04b\n"), Vec::<String>::new());
+        assert_eq!(lines(b"PING\xff\xecb\n"), ["PING"]);
+    }
+
+    #[test]
+    fn without_telnet_its_keys_are_control_characters() {
+        let codes: Vec<_> = run(&[b"a\x08\n\x04\n\xff\xf4\n"], false)
+            .into_iter()
+            .filter_map(|received| match received {
+                Received::Bad(reject, _) => Some(reject.code),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(codes, [ErrorCode::ControlChar, ErrorCode::ControlChar, ErrorCode::NotUtf8]);
+    }
+
+    #[test]
+    fn a_tls_hello_is_seen_in_its_first_two_bytes() {
+        assert_eq!(lines(b"\x16\x03\x01\x02\x00\nPING\n"), ["!tls"]);
+        assert_eq!(lines(b"\x16\n\x03\n"), ["!control-char", "!control-char"]);
+    }
+
+    #[test]
+    fn long_lines_and_answered_telnet_cost_more() {
+        let cost = |bytes: &[u8]| {
+            let mut decoder = LineDecoder::new(true);
+            let mut out = VecDeque::new();
+            bytes.chunks(100).for_each(|chunk| decoder.feed(chunk, &mut out));
+            decoder.take_surcharge()
+        };
+        assert_eq!(cost(&[b'x'; LINE_BYTES]), 0);
+        assert_eq!(cost(&[b'x'; 10 * LINE_BYTES]), 9);
+        assert_eq!(cost(b"\xff\xfd\x06\xff\xfd\x06\xff\xf1"), 2);
+    }
+}
