@@ -88,7 +88,9 @@ pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 /// Fills slices with random bytes; from the system, or one's own for tests and simulations.
 #[derive(Clone)]
-pub struct Random(Arc<dyn Fn(&mut [u8]) + Send + Sync>);
+pub struct Random(Arc<Fill>);
+
+type Fill = dyn Fn(&mut [u8]) + Send + Sync;
 
 impl Clock {
     /// A clock of one's own.

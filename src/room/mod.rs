@@ -491,15 +491,14 @@ impl Room {
         })
     }
 
-    fn close(&self, key: SeatKey, operator: bool) -> Ordered<()> {
+    fn close(&self, key: SeatKey, operator: bool) -> Result<(), Refusal> {
         self.change(|state| {
             state.rule(key, operator)?;
             if self.is_lobby {
                 return Err(Refusal::Lobby);
             }
-            let place = state.log.end().place;
             state.close(Closed::ByHost);
-            Ok(((), place))
+            Ok(())
         })
     }
 

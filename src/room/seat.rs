@@ -252,10 +252,10 @@ impl Seat {
         self.room.mute(self.key, operator, name, muted)
     }
 
-    pub(crate) fn close(&self, operator: bool) -> Ordered<()> {
-        let closed = self.room.close(self.key, operator)?;
+    pub(crate) fn close(&self, operator: bool) -> Result<(), Refusal> {
+        self.room.close(self.key, operator)?;
         self.hub.remove(&self.room);
-        Ok(closed)
+        Ok(())
     }
 
     /// The end of the log as it is now.

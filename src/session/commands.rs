@@ -254,12 +254,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// What the host does, or an operator in his place.
     async fn rule(&mut self, command: Command<'_>) -> Result<(), End> {
+        if command == Command::Close {
+            // Nothing can be read from a closed room: what comes before the reply comes first.
+            self.settle().await?;
+        }
         let Some(seat) = &mut self.seat else { return Ok(()) };
         let operator = self.operator;
         let (verb, done) = match command {
+            Command::Close => match seat.close(operator) {
+                Ok(()) => {
+                    self.say(&Reply::Done(Verb::Close));
+                    return Ok(());
+                }
+                Err(refusal) => return self.refuse(Verb::Close, refusal).await,
+            },
             Command::Lock => (Verb::Lock, seat.lock(operator, true)),
             Command::Unlock => (Verb::Unlock, seat.lock(operator, false)),
-            Command::Close => (Verb::Close, seat.close(operator)),
             Command::Kick { name, reason } => {
                 let kicked = seat.kick(operator, &name, reason);
                 return self.did(Verb::Kick, kicked).await;
