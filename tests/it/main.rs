@@ -1,4 +1,8 @@
 //! All integration tests, in one binary.
 
+mod class;
 mod clauses;
+mod client;
+mod order;
+mod seats;
 mod transcripts;
