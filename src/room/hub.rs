@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::timetable::{Appointment, Ending, Timetable};
-use super::{Entered, Refusal, Resumed, Room, Seat, Shared, Visit};
+use super::{Entered, Refusal, Room, Seat, Shared, Visit};
 use crate::config::Config;
 use crate::protocol::limits::{
     CODE_MAX_CHARS, CODE_MIN_CHARS, CODE_REST, CODES_RESTING, TOTAL_BACKLOG_BYTES, UNENTERED,
@@ -121,7 +121,7 @@ impl Hub {
         token: &str,
         last_id: u64,
         visit: Visit,
-    ) -> Result<Resumed, Refusal> {
+    ) -> Result<Entered, Refusal> {
         Seat::retake(self, self.find(code)?, token, last_id, visit)
     }
 

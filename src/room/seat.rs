@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::presence::Taken;
 use super::{Cursor, Followed, Hub, Ordered, Reading, Refusal, Room, SeatKey, Visit};
 use crate::protocol::{
     Event, HistoryRange, LeftReason, Line, Name, Reply, RoomCode, Text, Time, Token, TokenHash,
@@ -65,19 +66,13 @@ pub(crate) enum Ended {
     Silently,
 }
 
-/// What a connection is told when it enters a room.
+/// What a connection is told when it takes a seat.
 #[derive(Debug)]
 pub(crate) struct Entered {
     pub(crate) seat: Seat,
     pub(crate) last_id: u64,
     pub(crate) members: usize,
     pub(crate) lines: Vec<Line>,
-}
-
-/// What a connection is told when it takes a seat again.
-#[derive(Debug)]
-pub(crate) struct Resumed {
-    pub(crate) entered: Entered,
     pub(crate) said: u64,
 }
 
@@ -90,10 +85,8 @@ impl Seat {
         pass_lock: bool,
         visit: Visit,
     ) -> Result<Entered, Refusal> {
-        let joined = room.join(name.clone(), latest, pass_lock)?;
-        let seat = Seat::new(hub, room, joined.key, name, joined.cursor, None, visit);
-        let (last_id, members) = (joined.cursor.id, joined.members);
-        Ok(Entered { seat, last_id, members, lines: joined.lines })
+        let taken = room.join(name, latest, pass_lock)?;
+        Ok(Seat::sit_down(hub, room, taken, None, visit))
     }
 
     pub(super) fn retake(
@@ -102,28 +95,32 @@ impl Seat {
         token: &str,
         last_id: u64,
         visit: Visit,
-    ) -> Result<Resumed, Refusal> {
+    ) -> Result<Entered, Refusal> {
         let token = Token::parse(token).ok_or(Refusal::BadToken)?;
-        let retaken = room.resume(&token.hash(), last_id)?;
-        let cursor = retaken.cursor;
-        let seat = Seat::new(hub, room, retaken.key, retaken.name, cursor, Some(token), visit);
-        let (last_id, members) = (cursor.id, retaken.members);
-        let entered = Entered { seat, last_id, members, lines: retaken.lines };
-        Ok(Resumed { entered, said: retaken.said })
+        let taken = room.resume(&token.hash(), last_id)?;
+        Ok(Seat::sit_down(hub, room, taken, Some(token), visit))
     }
 
-    fn new(
+    fn sit_down(
         hub: &Hub,
         room: Arc<Room>,
-        key: SeatKey,
-        name: Name,
-        cursor: Cursor,
+        taken: Taken,
         token: Option<Token>,
         visit: Visit,
-    ) -> Seat {
-        let reading = Reading { next: cursor, unmet: VecDeque::new() };
-        let (taken, ends) = (VecDeque::new(), Ended::Left(LeftReason::Quit));
-        Seat { hub: hub.clone(), room, key, name, reading, taken, token, visit, ends }
+    ) -> Entered {
+        let Taken { key, cursor, name, members, lines, said } = taken;
+        let seat = Seat {
+            hub: hub.clone(),
+            room,
+            key,
+            name,
+            reading: Reading { next: cursor, unmet: VecDeque::new() },
+            taken: VecDeque::new(),
+            token,
+            visit,
+            ends: Ended::Left(LeftReason::Quit),
+        };
+        Entered { seat, last_id: cursor.id, members, lines, said }
     }
 
     /// The code of the room.

@@ -10,7 +10,7 @@ use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
     Command, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
 };
-use crate::room::{Ended, Entered, Ordered, Refusal, Resumed};
+use crate::room::{Ended, Entered, Ordered, Refusal};
 use crate::transport::{Ending, Received};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 let latest = usize::try_from(latest).unwrap_or(usize::MAX);
                 let visit = self.visit.clone();
                 match self.hub.enter(code, name, latest, self.operator, visit) {
-                    Ok(entered) => self.sit_down(entered, None),
+                    Ok(entered) => self.sit_down(Verb::Join, entered),
                     Err(refusal) => {
                         self.count_guess(&refusal);
                         self.refuse(Verb::Join, refusal).await?;
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.wait_for_look_up().await?;
                 let is_first = !std::mem::replace(&mut self.has_resumed, true);
                 match self.hub.resume(code, token, last_id, self.visit.clone()) {
-                    Ok(Resumed { entered, said }) => self.sit_down(entered, Some(said)),
+                    Ok(entered) => self.sit_down(Verb::Resume, entered),
                     Err(refusal) => {
                         // After a restart everybody comes with a token that may be gone.
                         if !is_first {
@@ -187,17 +187,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Takes a seat: first what was said before, then the reply, then what follows.
-    fn sit_down(&mut self, entered: Entered, resumed: Option<u64>) {
-        let Entered { seat, last_id, members, lines: data } = entered;
+    fn sit_down(&mut self, verb: Verb, entered: Entered) {
+        let Entered { seat, last_id, members, lines: data, said } = entered;
         let lines = data.len();
         self.data(data);
         let (code, name) = (seat.code(), seat.name());
-        match resumed {
-            None => self.say(&Reply::Joined { code, name, last_id, members, lines }),
-            Some(said) => {
-                self.say(&Reply::Resumed { code, name, last_id, members, lines, said });
-            }
-        }
+        self.say(&match verb {
+            Verb::Resume => Reply::Resumed { code, name, last_id, members, lines, said },
+            _ => Reply::Joined { code, name, last_id, members, lines },
+        });
         self.seat = Some(seat.ends(Ended::Left(LeftReason::Lost)));
     }
 

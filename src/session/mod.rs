@@ -3,6 +3,7 @@
 //! A session works in turns. A turn writes what the room's log has, then executes what one read
 //! brought. While output waits, nothing is read: a client that sends must read as well.
 
+mod closing;
 mod commands;
 mod outbox;
 mod pace;
@@ -14,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tracing::info;
 
@@ -27,6 +28,8 @@ use crate::protocol::{
 };
 use crate::room::{Cursor, Ended, Followed, Hub, Refusal, Seat, Visit};
 use crate::transport::{Answer, LineDecoder, Received};
+pub(crate) use closing::turn_away;
+use closing::{drain, not_http, write_rest};
 use outbox::Outbox;
 use pace::Pace;
 
@@ -374,51 +377,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 }
 
-/// Tells a client that there is no place for him, and closes.
-pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let mut outbox = Outbox::default();
-    outbox.line(&Event::Bye(Bye::new(ByeReason::Busy)));
-    let farewell = async {
-        write_rest(&mut outbox, &mut stream).await;
-        drain(&mut stream).await;
-    };
-    let _ = tokio::time::timeout(LINGER, farewell).await;
-}
-
-/// Writes everything that waits, and returns how many bytes that was.
-async fn write_rest(outbox: &mut Outbox, stream: &mut (impl AsyncWrite + Unpin)) -> u64 {
-    let mut bytes = 0;
-    poll_fn(|cx| {
-        while !outbox.is_empty() {
-            match ready!(outbox.poll_write(stream, cx)) {
-                Ok(written) => bytes += written as u64,
-                Err(_) => outbox.give_up(),
-            }
-        }
-        Poll::Ready(bytes)
-    })
-    .await
-}
-
-/// Closes the writing side and reads on until the peer closes too: a close while bytes are unread
-/// would take the last line from it.
-async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    poll_fn(|cx| {
-        loop {
-            let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
-            let mut bytes = ReadBuf::uninit(&mut bytes);
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut bytes)) {
-                Ok(()) if !bytes.filled().is_empty() => {}
-                _ => return Poll::Ready(()),
-            }
-        }
-    })
-    .await;
-}
-
 /// For a lab: every line both ways, with escapes visible.
 fn trace(hub: &Hub, way: &str, line: &impl Display) {
     if hub.config().trace_wire {
@@ -471,17 +429,4 @@ impl From<Refusal> for End {
             _ => End::Broken,
         }
     }
-}
-
-/// The answer to an HTTP request on the line port.
-fn not_http() -> String {
-    let body = "This port speaks the line protocol of parlor, not HTTP.\n\
-                Talk to it with: nc HOST PORT, then type HELP and Enter.\n";
-    let length = body.len();
-    format!(
-        "HTTP/1.1 400 Bad Request\r\n\
-         Content-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {length}\r\n\
-         Connection: close\r\n\r\n{body}"
-    )
 }

@@ -1,0 +1,180 @@
+//! Coming and going: who joins, breaks off, comes back, leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::log::Cursor;
+use super::members::{Member, Presence};
+use super::timetable::Ending;
+use super::{Closed, Ended, NOBODY, Refusal, Room, SeatKey, State, Visit};
+use crate::protocol::{Bye, ByeReason, Event, LeftReason, Line, Name, TokenHash};
+
+/// A seat that somebody has taken, for the first time or again.
+pub(super) struct Taken {
+    pub(super) key: SeatKey,
+    pub(super) cursor: Cursor,
+    pub(super) name: Name,
+    /// Seats of the room, this one included.
+    pub(super) members: usize,
+    /// What stands before the reply.
+    pub(super) lines: Vec<Line>,
+    /// Messages accepted from this seat.
+    pub(super) said: u64,
+}
+
+impl Room {
+    pub(super) fn join(
+        &self,
+        name: Name,
+        latest: usize,
+        pass_lock: bool,
+    ) -> Result<Taken, Refusal> {
+        self.change(|state| {
+            if state.closed.is_some() {
+                return Err(Refusal::NoSuchRoom);
+            }
+            if state.locked && !pass_lock {
+                return Err(Refusal::RoomLocked);
+            }
+            if state.members.is_taken(&name) {
+                return Err(Refusal::NameTaken);
+            }
+            if state.members.seats() >= self.shared.config.max_members {
+                return Err(Refusal::RoomFull);
+            }
+            if let Some((_, appointment)) = state.unentered.take() {
+                self.shared.timetable.call_off(appointment);
+            }
+            state.entered = true;
+            let joined = Event::Joined { name: name.as_str().into() };
+            let generation = state.members.next_generation();
+            state.publish_presence(&joined, generation);
+            let cursor = state.log.enter();
+            let key = state.members.add(name.clone(), generation, cursor);
+            if state.members.host.is_none() && !self.is_lobby {
+                state.members.host = Some(key.slot);
+            }
+            let first = (cursor.id + 1).saturating_sub(latest as u64);
+            let lines = state.log.kept(first, cursor.id).map(|(_, line)| line.clone()).collect();
+            let members = state.members.seats();
+            Ok(Taken { key, cursor, name, members, lines, said: 0 })
+        })
+    }
+
+    pub(super) fn resume(&self, token: &TokenHash, last_id: u64) -> Result<Taken, Refusal> {
+        self.change(|state| {
+            if state.closed.is_some() {
+                return Err(Refusal::NoSuchRoom);
+            }
+            let slot = state.members.slot_of_token(token).ok_or(Refusal::BadToken)?;
+            if last_id > state.log.last_id() {
+                return Err(Refusal::BadId);
+            }
+            let generation = state.members.next_generation();
+            let members = state.members.seats();
+            let State { log, members: all, wake_up, .. } = state;
+            let member = all.get_mut(slot).ok_or(Refusal::BadToken)?;
+            match std::mem::replace(&mut member.presence, Presence::Here(log.end())) {
+                Presence::Here(cursor) => log.leave(cursor),
+                Presence::Held { expiry, .. } => self.shared.timetable.call_off(expiry),
+                Presence::Out(_) => {}
+            }
+            let cursor = log.enter();
+            member.generation = generation;
+            wake_up.stay_awake(member.ticket.take());
+            wake_up.wake(member.waker.take());
+
+            let first = log.first_kept().max(last_id + 1);
+            let mut lines = Vec::new();
+            if first > last_id + 1 {
+                lines.push(Line::of(&Event::Gap { messages: first - last_id - 1 }));
+            }
+            lines.extend(log.kept(first, cursor.id).map(|(_, line)| line.clone()));
+            let tells = std::mem::take(&mut member.mailbox);
+            self.shared.forget_tells(&tells);
+            let tells = tells.into_iter().filter(|private| private.notice.is_none());
+            lines.extend(tells.map(|tell| tell.line));
+            let key = SeatKey { slot, generation };
+            let name = member.name.clone();
+            Ok(Taken { key, cursor, name, members, lines, said: member.said })
+        })
+    }
+
+    /// Ends the seat of a connection, or holds it. True if the room went with it.
+    pub(super) fn leave(self: &Arc<Room>, key: SeatKey, how: &Ended, visit: Visit) -> bool {
+        self.change(|state| {
+            if state.seat(key).is_err() {
+                return state.forget_out(key);
+            }
+            let reason = match *how {
+                Ended::Silently => return state.forget(key.slot),
+                Ended::Left(reason) => reason,
+            };
+            let may_hold = matches!(reason, LeftReason::Eof | LeftReason::Lost);
+            if may_hold && self.hold_seat(state, key, visit) {
+                return false;
+            }
+            self.end_seat(state, key.slot, reason, key.generation)
+        })
+    }
+
+    /// Keeps the seat of a connection that is gone, if it is armed.
+    fn hold_seat(self: &Arc<Room>, state: &mut State, key: SeatKey, visit: Visit) -> bool {
+        let Some(member) = state.members.get_mut(key.slot) else { return false };
+        let Some(hold) = &member.hold else { return false };
+        let at = Instant::now() + Duration::from_secs(hold.seconds);
+        let expiry = self.shared.timetable.add(at, Ending::Seat(Arc::downgrade(self), key));
+        let held = Presence::Held { expiry, _visit: visit };
+        // Presence during a break isn't told, so notices go; what somebody said stays.
+        member.mailbox.retain(|private| private.notice.is_none());
+        member.waker = None;
+        state.wake_up.stay_awake(member.ticket.take());
+        if let Presence::Here(cursor) = std::mem::replace(&mut member.presence, held) {
+            state.log.leave(cursor);
+        }
+        true
+    }
+
+    /// Ends a held seat that nobody resumed. True if the room went with it.
+    pub(super) fn expire(&self, key: SeatKey) -> bool {
+        self.change(|state| {
+            let held = |member: &mut Member| matches!(member.presence, Presence::Held { .. });
+            let expired = state.seat(key).is_ok_and(held);
+            expired && self.end_seat(state, key.slot, LeftReason::Lost, NOBODY)
+        })
+    }
+
+    fn end_seat(&self, state: &mut State, slot: usize, reason: LeftReason, author: u64) -> bool {
+        let Some(member) = state.members.get(slot) else { return false };
+        let left = Line::of(&Event::Left { name: member.name.as_str().into(), reason });
+        self.send_out(state, slot, Bye::new(ByeReason::Closed));
+        state.members.free(slot);
+        if state.members.seats() == 0 && !self.is_lobby {
+            state.close(Closed::Empty);
+            return true;
+        }
+        state.publish_line(left, author);
+        self.find_host(state);
+        false
+    }
+
+    /// Takes a member out; what he sat on stays until his connection has learned why.
+    pub(super) fn send_out(
+        &self,
+        state: &mut State,
+        slot: usize,
+        bye: Bye<'static>,
+    ) -> Option<Presence> {
+        let before = state.members.send_out(slot, bye)?;
+        if let Presence::Here(cursor) = before {
+            state.log.leave(cursor);
+        }
+        let member = state.members.get_mut(slot)?;
+        self.shared.forget_tells(&std::mem::take(&mut member.mailbox));
+        state.wake_up.stay_awake(member.ticket.take());
+        state.wake_up.wake(member.waker.take());
+        Some(before)
+    }
+}

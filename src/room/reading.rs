@@ -1,0 +1,142 @@
+//! Following a room: what comes after a cursor.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use super::log::{Cursor, Log, Missed};
+use super::members::{Presence, Private};
+use super::{Refusal, Room, Said, SeatKey, Shared, State};
+use crate::protocol::Line;
+use crate::protocol::limits::FOLLOW_LINES;
+
+/// What a reader gets.
+#[derive(Debug, Clone)]
+pub(crate) enum Followed {
+    /// A line of the log, and where it stands.
+    Entry(Line, Cursor),
+    /// A line that stands in no log, or in none that can be read again.
+    Line(Line),
+    /// A message of his own is at its place.
+    Own(Said),
+    /// So many messages of others are lost to him.
+    Gap(u64),
+}
+
+/// Where a reader is, and which of his own messages he hasn't met in the log yet.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) next: Cursor,
+    /// What one read of a connection brought, at most.
+    pub(crate) unmet: VecDeque<Said>,
+}
+
+impl Room {
+    /// Takes what follows a reader's cursor, [`FOLLOW_LINES`] at most; what stands before it he
+    /// has. If there is nothing, `waker` is called when there is.
+    pub(super) fn follow(
+        &self,
+        key: SeatKey,
+        reading: &mut Reading,
+        waker: Option<&Waker>,
+        out: &mut VecDeque<Followed>,
+    ) -> Result<(), Refusal> {
+        let mut state = self.lock_state();
+        state.seat(key)?;
+        let State { log, members, wake_up, .. } = &mut *state;
+        let Some(member) = members.get_mut(key.slot) else { return Ok(()) };
+        loop {
+            if let Presence::Here(cursor) = &mut member.presence {
+                log.advance(*cursor, reading.next);
+                *cursor = reading.next;
+            }
+            let before = reading.next;
+            let mut letters = Letters { mailbox: &mut member.mailbox, shared: &self.shared };
+            reading.take(log, key.generation, &mut letters, out);
+            // What is one's own doing passes unseen.
+            if reading.next == before || !out.is_empty() {
+                break;
+            }
+        }
+        if out.is_empty()
+            && let Some(waker) = waker
+        {
+            if !member.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                member.waker = Some(waker.clone());
+            }
+            wake_up.sleep(&mut member.ticket, waker);
+        }
+        self.account(&state);
+        Ok(())
+    }
+}
+
+/// A mailbox on its way to its owner.
+struct Letters<'a> {
+    mailbox: &'a mut VecDeque<Private>,
+    shared: &'a Shared,
+}
+
+impl Letters<'_> {
+    /// Delivers what belongs before the line at `place`.
+    fn deliver(&mut self, place: u64, out: &mut VecDeque<Followed>) {
+        while let Some(private) = self.mailbox.pop_front_if(|private| private.place <= place) {
+            self.shared.forget_tells([&private]);
+            out.push_back(Followed::Line(private.line));
+        }
+    }
+}
+
+impl Reading {
+    /// Takes what follows, with one's own messages as [`Followed::Own`].
+    fn take(
+        &mut self,
+        log: &Log,
+        author: u64,
+        letters: &mut Letters<'_>,
+        out: &mut VecDeque<Followed>,
+    ) {
+        if log.tail_from(self.next).is_none() {
+            let (missed, kept, to) = log.catch_up(self.next);
+            self.tell_gap(missed, out);
+            for (id, line) in kept {
+                let followed = self.meet(id).map_or(Followed::Line(line.clone()), Followed::Own);
+                out.push_back(followed);
+            }
+            self.next = to;
+        }
+        let Some(entries) = log.tail_from(self.next) else { return };
+        for entry in entries.take(FOLLOW_LINES) {
+            let at = self.next;
+            letters.deliver(at.place, out);
+            self.next = Cursor { place: at.place + 1, id: entry.id };
+            if entry.author != author {
+                out.push_back(Followed::Entry(entry.line.clone(), at));
+            } else if entry.is_message {
+                out.extend(self.meet(entry.id).map(Followed::Own));
+            }
+        }
+        letters.deliver(self.next.place, out);
+    }
+
+    /// One's own message with this id, if it is the next that wasn't met.
+    fn meet(&mut self, id: u64) -> Option<Said> {
+        self.unmet.pop_front_if(|said| said.id == id)
+    }
+
+    /// Tells what was missed in parts, around one's own messages: every one of those is met.
+    fn tell_gap(&mut self, missed: Missed, out: &mut VecDeque<Followed>) {
+        let mut from = missed.first;
+        let mut own = 0;
+        while let Some(said) = self.unmet.pop_front_if(|said| said.id < missed.end) {
+            if said.id > from {
+                out.push_back(Followed::Gap(said.id - from));
+            }
+            out.push_back(Followed::Own(said));
+            (from, own) = (said.id + 1, own + 1);
+        }
+        // Who lost only presence lines is told so.
+        if missed.end > from || own == 0 {
+            out.push_back(Followed::Gap(missed.end - from));
+        }
+    }
+}
