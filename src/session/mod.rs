@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::info;
 
 use crate::bulletin::{News, Subscription};
+use crate::config::Config;
 use crate::protocol::limits::{
     FLUSH_BYTES, LINE_BYTES, LINGER, READ_BYTES, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
 };
@@ -113,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub(crate) fn new(stream: S, opening: Opening) -> Session<S> {
         let Opening { hub, news, visit, telnet, is_stranger } = opening;
         let config = hub.config();
-        let default_rate = if is_stranger { crate::Config::RATE } else { 0 };
+        let default_rate = if is_stranger { Config::RATE } else { 0 };
         let pace = Pace::new(config.rate.unwrap_or(default_rate), config.burst);
         Session {
             stream,

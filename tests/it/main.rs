@@ -3,6 +3,7 @@
 mod class;
 mod clauses;
 mod client;
+mod layers;
 mod order;
 mod seats;
 mod transcripts;
