@@ -42,7 +42,7 @@ pub enum Standing {
 }
 
 impl Verb {
-    /// All verbs, in the order in which `HELP` tells them.
+    /// All verbs.
     pub const ALL: &'static [Verb] = &[
         Verb::Create,
         Verb::Join,
@@ -67,6 +67,28 @@ impl Verb {
         Verb::Close,
         Verb::Oper,
         Verb::Announce,
+    ];
+
+    /// What `HELP` tells a newcomer: all verbs, on one screen.
+    pub const OVERVIEW: &'static [&'static str] = &[
+        "Type a command, then Enter. First CREATE or JOIN a room, then MSG or TALK.",
+        "CREATE name             make a room; give its code to a friend",
+        "JOIN code name          enter a room, after its latest messages",
+        "MSG text                say something to everybody in the room",
+        "TALK                    then a bare line is said, and /WHO is a command",
+        "TELL name text          say something to one member only",
+        "WHO                     who is here",
+        "HISTORY [n]             what was said before",
+        "NICK name               change your name",
+        "LEAVE                   leave the room",
+        "QUIT                    leave and close the connection",
+        "HOLD [seconds]          keep your seat that long if your connection breaks",
+        "RESUME code token id    take it again, and get what you missed",
+        "STAY                    go on getting events after the end of your input",
+        "PING [text]             answered after all that happened before it",
+        "The host: LOCK, UNLOCK, KICK name [reason], MUTE name, UNMUTE name, CLOSE",
+        "Operators: OPER secret, ANNOUNCE text",
+        "HELP command tells more about one.",
     ];
 
     /// Reads a verb in any ASCII case.
@@ -154,5 +176,20 @@ impl Verb {
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overview_has_every_verb_and_fits_a_terminal() {
+        let words: Vec<_> = Verb::OVERVIEW.iter().flat_map(|line| line.split([' ', ','])).collect();
+        for verb in Verb::ALL {
+            assert!(words.contains(&verb.as_str()), "{verb}");
+        }
+        assert!(Verb::OVERVIEW.len() < 24);
+        assert!(Verb::OVERVIEW.iter().all(|line| "HELP ".len() + line.len() < 80));
     }
 }

@@ -340,12 +340,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Command::Ping { text } => self.say(&Reply::Pong { text }),
             Command::Help(None) => {
-                let intro = "What you type is a command: its first word says which.";
-                self.say(&format_args!("HELP {intro}"));
-                for verb in Verb::ALL {
-                    self.say(&format_args!("HELP {:<42} {}", verb.usage(), verb.help()));
-                }
-                self.lines(Verb::Help, 1 + Verb::ALL.len());
+                Verb::OVERVIEW.iter().for_each(|line| self.say(&format_args!("HELP {line}")));
+                self.lines(Verb::Help, Verb::OVERVIEW.len());
             }
             Command::Help(Some(verb)) => {
                 self.say(&format_args!("HELP {}: {}", verb.usage(), verb.help()));
