@@ -1,6 +1,7 @@
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
+use std::io::Write;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::limits::SERVER_LINE_BYTES;
 
@@ -11,11 +12,13 @@ pub struct Line(Bytes);
 impl Line {
     /// Encodes an event or a reply.
     pub fn of(content: &impl Display) -> Line {
-        let mut bytes = BytesMut::with_capacity(128);
-        // Writing to a BytesMut grows it; it doesn't fail.
+        let mut bytes = Vec::with_capacity(128);
+        // Writing to a Vec grows it; it doesn't fail.
         let _ = writeln!(bytes, "{content}");
         debug_assert!(bytes.len() <= SERVER_LINE_BYTES + 1, "a line of {} bytes", bytes.len());
-        Line(bytes.freeze())
+        // It may be kept for long: as much memory as bytes.
+        bytes.shrink_to_fit();
+        Line(bytes.into())
     }
 
     /// The line without its ending.

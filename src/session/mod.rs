@@ -59,6 +59,9 @@ pub(crate) struct Session<S> {
     counts: Counts,
 }
 
+/// A session keeps room for so many lines between two steps; after a burst it gives the rest back.
+const FOLLOWED_KEPT: usize = 8;
+
 /// What a session knows of its connection when it begins.
 pub(crate) struct Opening {
     pub(crate) hub: Hub,
@@ -308,6 +311,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Followed::Own(said) => self.say(&Reply::from(said)),
                 Followed::Gap(messages) => self.say(&Event::Gap { messages }),
             }
+        }
+        if self.followed.capacity() > FOLLOWED_KEPT {
+            self.followed = VecDeque::new();
         }
     }
 

@@ -40,6 +40,9 @@ enum Piece {
 /// enough for the stack.
 const SLICES: usize = 64;
 
+/// An empty outbox keeps room for so many pieces; after a burst it gives the rest back.
+const PIECES_KEPT: usize = 8;
+
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
@@ -185,7 +188,7 @@ impl Outbox {
             bytes.advance(self.written);
             self.bytes -= std::mem::take(&mut self.written);
         }
-        if self.pieces.is_empty() && self.pieces.capacity() > SLICES {
+        if self.pieces.is_empty() && self.pieces.capacity() > PIECES_KEPT {
             self.pieces = VecDeque::new();
         }
     }
