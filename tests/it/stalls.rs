@@ -1,0 +1,72 @@
+//! Nobody is stalled by somebody who doesn't read, and he costs the server next to nothing.
+
+use std::time::Instant;
+
+use crate::binary::Daemon;
+use crate::client::Client;
+
+const READERS: usize = 50;
+const MESSAGES: usize = 10_000;
+const TEXT_BYTES: usize = 200;
+/// Messages that are under way at one time.
+const WINDOW: usize = 50;
+/// What the process may take beyond the log.
+const MEMORY: usize = 2 << 20;
+/// The whole log, as it is encoded: ids, times and names are shorter than this.
+const LOG: usize = MESSAGES * (TEXT_BYTES + "MSG 10000 2026-11-21T19:06:00.123Z speaker \n".len());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_who_never_reads_costs_the_others_nothing_and_the_server_little() {
+    let daemon = Daemon::start(&[]).await;
+    let address = daemon.addr();
+    let mut idler = Client::join(address, "LOBBY", "idler").await;
+    let mut readers = Vec::new();
+    for number in 0..READERS {
+        readers.push(Client::join(address, "LOBBY", &format!("reader{number}")).await);
+    }
+    let mut speaker = Client::join(address, "LOBBY", "speaker").await;
+    speaker.expect_nothing().await;
+    let before = daemon.resident_bytes();
+    let start = Instant::now();
+
+    let readers: Vec<_> = readers
+        .into_iter()
+        .map(|mut reader| {
+            tokio::spawn(async move {
+                let mut next = 1;
+                while next <= MESSAGES {
+                    let line = reader.line().await;
+                    if let Some(message) = line.strip_prefix("MSG ") {
+                        assert!(message.starts_with(&format!("{next} ")), "{line}");
+                        next += 1;
+                    }
+                }
+                reader
+            })
+        })
+        .collect();
+    let message = format!("MSG {}\n", "x".repeat(TEXT_BYTES)).repeat(WINDOW);
+    for _ in 0..MESSAGES / WINDOW {
+        speaker.send(message.trim_end()).await;
+        for _ in 0..WINDOW {
+            speaker.expect("OK MSG ").await;
+        }
+    }
+    let mut still_here = Vec::new();
+    for reader in readers {
+        let mut reader = reader.await.expect("a reader");
+        reader.expect_nothing().await;
+        still_here.push(reader);
+    }
+    let took = start.elapsed();
+    let grown = daemon.resident_bytes().saturating_sub(before);
+    println!("{MESSAGES} messages to {READERS} readers in {took:?}; {grown} bytes, log {LOG}");
+    assert!(grown <= MEMORY + LOG, "{grown} bytes more, of which {LOG} may be the log");
+
+    // Nothing is lost to him either: this much is still kept.
+    let mut heard = 0;
+    while heard < MESSAGES {
+        heard += usize::from(idler.line().await.starts_with("MSG "));
+    }
+    idler.expect_nothing().await;
+}
