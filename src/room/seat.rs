@@ -147,7 +147,7 @@ impl Seat {
     /// Waits for what happens next; `None` once the seat is gone. One's own doings don't come.
     ///
     /// Who doesn't call it falls behind, up to what the room keeps; then [`Event::Gap`] tells
-    /// how many messages were skipped.
+    /// how many messages were skipped. A wait that is dropped loses nothing.
     pub async fn next(&mut self) -> Option<Event<'static>> {
         loop {
             while let Some(followed) = self.taken.pop_front() {

@@ -4,6 +4,7 @@ mod binary;
 mod class;
 mod clauses;
 mod client;
+mod examples;
 mod layers;
 mod order;
 mod seats;
