@@ -1,5 +1,6 @@
 //! Logs, to stderr.
 
+use std::env::VarError;
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
@@ -17,14 +18,19 @@ pub(crate) enum LogFormat {
 ///
 /// Fails with a text for people if `RUST_LOG` can't be read.
 pub(crate) fn install(format: LogFormat, trace_wire: bool) -> Result<(), String> {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let wanted = match std::env::var("RUST_LOG") {
+        Err(VarError::NotUnicode(_)) => return Err("RUST_LOG is not UTF-8".to_owned()),
+        wanted => wanted.unwrap_or_default(),
+    };
     let wanted = if wanted.trim().is_empty() { "info".to_owned() } else { wanted };
     let wanted = if trace_wire { format!("{wanted},parlor::wire=info") } else { wanted };
     let filter = EnvFilter::try_new(&wanted)
         .map_err(|error| format!("RUST_LOG can't be read: {error}; try RUST_LOG=info"))?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let ansi = std::io::stderr().is_terminal() && !no_color;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where nobody reads the logs any more, the server goes on.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    let log = log.with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_ansi(ansi).init(),
         LogFormat::Json => log.json().with_current_span(true).with_span_list(false).init(),

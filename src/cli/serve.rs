@@ -1,5 +1,6 @@
 //! `parlor serve`.
 
+use std::env::VarError;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
@@ -29,7 +30,6 @@ pub(crate) struct Serve {
 
     /// Listen on all interfaces, port 7777: people on the network can come
     #[arg(long, env = "PARLOR_PUBLIC", value_parser = FalseyValueParser::new())]
-    #[arg(conflicts_with = "listen")]
     public: bool,
 
     /// Write the ports that are really bound to this file, as JSON, once all listen
@@ -134,6 +134,9 @@ impl Serve {
 
     fn config(&self) -> Result<Config, String> {
         let mut config = Config::default();
+        if self.public && !self.listen.is_empty() {
+            return Err("--public and --listen say two things; take one of them".to_owned());
+        }
         if self.public {
             config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, Config::PORT))];
         } else if !self.listen.is_empty() {
@@ -161,7 +164,12 @@ impl Serve {
                     .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
                 Some(text.trim_end_matches(['\r', '\n']).to_owned())
             }
-            None => std::env::var("PARLOR_OPER_SECRET").ok(),
+            None => match std::env::var("PARLOR_OPER_SECRET") {
+                Err(VarError::NotUnicode(_)) => {
+                    return Err("PARLOR_OPER_SECRET is not UTF-8".to_owned());
+                }
+                secret => secret.ok(),
+            },
         };
         match secret {
             Some(secret) if secret.trim().is_empty() => {

@@ -31,12 +31,13 @@ pub(crate) struct Reading {
 }
 
 impl Room {
-    /// Takes what follows a reader's cursor, [`FOLLOW_LINES`] at most; what stands before it he
-    /// has. If there is nothing, `waker` is called when there is.
+    /// Takes what follows a reader's cursor, up to the place `end` and [`FOLLOW_LINES`] at most;
+    /// what stands before the cursor he has. If there is nothing, `waker` is called when there is.
     pub(super) fn follow(
         &self,
         key: SeatKey,
         reading: &mut Reading,
+        end: u64,
         waker: Option<&Waker>,
         out: &mut VecDeque<Followed>,
     ) -> Result<(), Refusal> {
@@ -51,7 +52,7 @@ impl Room {
             }
             let before = reading.next;
             let mut letters = Letters { mailbox: &mut member.mailbox, shared: &self.shared };
-            reading.take(log, key.generation, &mut letters, out);
+            reading.take(log, key.generation, end, &mut letters, out);
             // What is one's own doing passes unseen.
             if reading.next == before || !out.is_empty() {
                 break;
@@ -92,6 +93,7 @@ impl Reading {
         &mut self,
         log: &Log,
         author: u64,
+        end: u64,
         letters: &mut Letters<'_>,
         out: &mut VecDeque<Followed>,
     ) {
@@ -107,6 +109,9 @@ impl Reading {
         let Some(entries) = log.tail_from(self.next) else { return };
         for entry in entries.take(FOLLOW_LINES) {
             let at = self.next;
+            if at.place >= end {
+                break;
+            }
             letters.deliver(at.place, out);
             self.next = Cursor { place: at.place + 1, id: entry.id };
             if entry.author != author {
@@ -126,16 +131,17 @@ impl Reading {
     /// Tells what was missed in parts, around one's own messages: every one of those is met.
     fn tell_gap(&mut self, missed: Missed, out: &mut VecDeque<Followed>) {
         let mut from = missed.first;
-        let mut own = 0;
+        let mut told = false;
         while let Some(said) = self.unmet.pop_front_if(|said| said.id < missed.end) {
             if said.id > from {
                 out.push_back(Followed::Gap(said.id - from));
+                told = true;
             }
             out.push_back(Followed::Own(said));
-            (from, own) = (said.id + 1, own + 1);
+            from = said.id + 1;
         }
         // Who lost only presence lines is told so.
-        if missed.end > from || own == 0 {
+        if missed.end > from || !told {
             out.push_back(Followed::Gap(missed.end - from));
         }
     }

@@ -175,15 +175,15 @@ impl Seat {
         out: &mut VecDeque<Followed>,
     ) -> Poll<Result<(), Refusal>> {
         let waker = Some(cx.waker());
-        match self.room.follow(self.key, &mut self.reading, waker, out) {
+        match self.room.follow(self.key, &mut self.reading, u64::MAX, waker, out) {
             Ok(()) if out.is_empty() => Poll::Pending,
             result => Poll::Ready(result),
         }
     }
 
-    /// Takes what follows in the log, if there is anything.
-    pub(crate) fn follow(&mut self, out: &mut VecDeque<Followed>) -> Result<(), Refusal> {
-        self.room.follow(self.key, &mut self.reading, None, out)
+    /// Takes what follows in the log up to a place, if there is anything.
+    pub(crate) fn follow(&mut self, end: u64, out: &mut VecDeque<Followed>) -> Result<(), Refusal> {
+        self.room.follow(self.key, &mut self.reading, end, None, out)
     }
 
     /// Whether the log has been taken up to a place.

@@ -90,7 +90,7 @@ impl Visit {
             tallies.retain(|_, tally| tally.is_worth_keeping(now));
         }
         if let Some(tally) = tallies.get_mut(&counted.address) {
-            if now.duration_since(tally.window) >= GUESS_WINDOW {
+            if tally.wrong == 0 || now.duration_since(tally.window) >= GUESS_WINDOW {
                 (tally.window, tally.wrong) = (now, 0);
             }
             tally.wrong = tally.wrong.saturating_add(1);

@@ -1,11 +1,14 @@
 //! What a session does with each line.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{End, Input, Session, trace};
+use super::{End, Session, trace};
 use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
     Command, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
@@ -69,22 +72,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Some(Received::Blank(ending)) => self.begin_line(ending, ""),
             Some(Received::Bad(reject, ending)) => {
                 self.begin_line(ending, reject.code.as_str());
-                self.input = Input::Open;
                 self.settle().await?;
                 self.say(&reject);
             }
             Some(Received::Line(line, ending)) => {
                 self.begin_line(ending, &line);
-                let is_first = std::mem::replace(&mut self.input, Input::Open) == Input::FirstLine;
-                if is_first && is_http(&line) {
-                    return Err(End::Http);
-                }
                 self.execute(&line).await?;
+            }
+            Some(Received::Http) => {
+                self.counts.lines += 1;
+                return Err(End::Http);
             }
             Some(Received::Tls) => return Err(End::Tls),
             Some(Received::Eof) => {
                 self.settle().await?;
-                self.input = Input::Ended;
+                self.input_ended = true;
                 if !self.stay {
                     return Err(End::Eof);
                 }
@@ -144,7 +146,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
             }
             Command::Join { code, name, messages } => {
-                self.wait_for_look_up().await?;
+                if !self.wait_for_look_up(Verb::Join).await? {
+                    return Ok(());
+                }
                 let latest = messages.unwrap_or(JOIN_MESSAGES as u64);
                 let latest = usize::try_from(latest).unwrap_or(usize::MAX);
                 let visit = self.visit.clone();
@@ -157,7 +161,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
             }
             Command::Resume { code, token, last_id } => {
-                self.wait_for_look_up().await?;
+                if !self.wait_for_look_up(Verb::Resume).await? {
+                    return Ok(());
+                }
                 let is_first = !std::mem::replace(&mut self.has_resumed, true);
                 match self.hub.resume(code, token, last_id, self.visit.clone()) {
                     Ok(entered) => self.sit_down(Verb::Resume, entered),
@@ -299,7 +305,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn operate(&mut self, command: Command<'_>) -> Result<(), End> {
         match command {
             Command::Oper { secret } => {
-                self.wait_for_look_up().await?;
+                if !self.wait_for_look_up(Verb::Oper).await? {
+                    return Ok(());
+                }
                 self.settle().await?;
                 if self.is_secret(secret) {
                     self.operator = true;
@@ -378,7 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Lets everything come first that the room has until now, the replies to messages among it.
     /// What a seat was to do that is gone is not done.
-    async fn settle(&mut self) -> Result<(), End> {
+    pub(super) async fn settle(&mut self) -> Result<(), End> {
         let Some(seat) = &self.seat else { return Ok(()) };
         let ((), place) = seat.end()?;
         self.catch_up(place).await
@@ -397,12 +405,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// An address that has guessed wrong too often waits before each look-up, right or wrong.
-    async fn wait_for_look_up(&mut self) -> Result<(), End> {
-        if self.visit.must_wait(Instant::now()) {
-            self.flush().await?;
-            tokio::time::sleep(GUESS_DELAY).await;
+    /// False if it may not look up any more, and has been told so.
+    async fn wait_for_look_up(&mut self, verb: Verb) -> Result<bool, End> {
+        if !self.visit.must_wait(Instant::now()) {
+            return Ok(true);
         }
-        Ok(())
+        self.flush().await?;
+        let mut delay = Box::pin(tokio::time::sleep(GUESS_DELAY));
+        let waited = poll_fn(|cx| match self.news.poll_stopping(cx) {
+            true => Poll::Ready(false),
+            false => delay.as_mut().poll(cx).map(|()| true),
+        });
+        if !waited.await {
+            self.begin_to_stop();
+            let text = "The server is stopping; this was not done.";
+            self.say(&Reject::new(verb, ErrorCode::ShuttingDown, text));
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn count_guess(&self, refusal: &Refusal) {
@@ -416,29 +436,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.hub.config().oper_secret.as_ref().is_some_and(|secret| {
             Sha256::digest(given).as_slice().ct_eq(Sha256::digest(secret).as_slice()).into()
         })
-    }
-}
-
-/// Whether a line is the first of an HTTP request: `^[A-Z]+ \S+ HTTP/`.
-fn is_http(line: &str) -> bool {
-    let mut words = line.splitn(3, ' ');
-    let (method, target, version) = (words.next(), words.next(), words.next());
-    method.is_some_and(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase()))
-        && target.is_some_and(|word| !word.is_empty() && !word.contains(char::is_whitespace))
-        && version.is_some_and(|word| word.starts_with("HTTP/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_http;
-
-    #[test]
-    fn only_a_request_line_is_http() {
-        for line in ["GET / HTTP/1.1", "POST /x?y HTTP/1.0", "PRI * HTTP/2.0"] {
-            assert!(is_http(line), "{line}");
-        }
-        for line in ["get / HTTP/1.1", "GET  HTTP/1.1", "MSG I like HTTP/2", "GET /", ""] {
-            assert!(!is_http(line), "{line}");
-        }
     }
 }

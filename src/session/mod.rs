@@ -48,7 +48,8 @@ pub(crate) struct Session<S> {
     news: Subscription,
     visit: Visit,
     pace: Pace,
-    input: Input,
+    /// The client's input has ended, and he stays to listen.
+    input_ended: bool,
     /// Counts time while output waits.
     stall: Option<Pin<Box<Sleep>>>,
     stop: Option<Box<Stop>>,
@@ -80,15 +81,6 @@ pub(crate) struct Counts {
     pub(crate) messages: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
-    /// Nothing has been read yet.
-    FirstLine,
-    Open,
-    /// The client's input has ended, and it stays to listen.
-    Ended,
 }
 
 /// The times of a server that is stopping.
@@ -130,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             news,
             visit,
             pace,
-            input: Input::FirstLine,
+            input_ended: false,
             stall: None,
             stop: None,
             talk: false,
@@ -162,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.flush().await?;
         poll_fn(|cx| self.poll_turn(cx)).await?;
         if !self.inbox.is_empty() {
+            self.settle().await?;
             self.flush().await?;
             self.execute_inbox().await?;
         }
@@ -186,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             something = true;
         }
         if self.pace.poll_allows(cx).is_ready() {
-            if self.inbox.is_empty() && self.input != Input::Ended {
+            if self.inbox.is_empty() && !self.input_ended {
                 if let Poll::Ready(result) = self.poll_read(cx) {
                     result?;
                     something = true;
@@ -200,9 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         match &mut self.stop {
             Some(stop) => stop.quiet.as_mut().poll(cx).map(|()| Err(End::Shutdown)),
-            None if self.outbox.is_broken() && self.input == Input::Ended => {
-                Poll::Ready(Err(End::Broken))
-            }
+            None if self.outbox.is_broken() && self.input_ended => Poll::Ready(Err(End::Broken)),
             None => Poll::Pending,
         }
     }
@@ -269,12 +260,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 return Poll::Ready(gone.into());
             }
         }
-        if self.stop.is_none() && self.news.poll_stopping(cx) {
-            self.stop = Some(Box::new(Stop::new()));
+        if self.news.poll_stopping(cx) {
+            self.begin_to_stop();
         }
         if let Some(stop) = &mut self.stop
             && stop.at.as_mut().poll(cx).is_ready()
         {
+            self.refuse_rest();
             return Poll::Ready(End::Shutdown);
         }
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
@@ -294,11 +286,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn hear(&mut self, news: News) {
         match news {
             News::Announcement(line) => self.share(line, None),
-            News::Stopping => {
-                self.notice(NoticeKind::Shutdown, "The server is stopping.");
-                self.pace.lift();
-                self.stop.get_or_insert_with(|| Box::new(Stop::new()));
-            }
+            News::Stopping => self.begin_to_stop(),
+        }
+    }
+
+    fn begin_to_stop(&mut self) {
+        if self.stop.is_none() {
+            self.notice(NoticeKind::Shutdown, "The server is stopping.");
+            self.pace.lift();
+            self.stop = Some(Box::new(Stop::new()));
         }
     }
 
@@ -320,14 +316,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Takes from the log up to a place.
     async fn catch_up(&mut self, place: u64) -> Result<(), End> {
         loop {
+            // What is taken next tells the log that the lines before it are written.
+            if self.outbox.has_entries() {
+                self.flush().await?;
+            }
             let Some(seat) = &mut self.seat else { return Ok(()) };
-            seat.follow(&mut self.followed)?;
+            seat.follow(place, &mut self.followed)?;
             let done = seat.has_reached(place);
             self.deliver();
             if done {
                 return Ok(());
             }
-            self.flush_if_much().await?;
         }
     }
 

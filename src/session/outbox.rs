@@ -22,6 +22,8 @@ pub(crate) struct Outbox {
     written: usize,
     /// Bytes of all pieces, the written ones included.
     bytes: usize,
+    /// Lines of the log among the pieces.
+    entries: usize,
     /// How lines end that are added now.
     ending: Ending,
     /// Writing has failed: from then on everything counts as written.
@@ -51,6 +53,11 @@ impl Outbox {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.bytes - self.written
+    }
+
+    /// Whether lines of the log wait: the log must keep them until they are written.
+    pub(crate) fn has_entries(&self) -> bool {
+        self.entries > 0
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -98,6 +105,7 @@ impl Outbox {
         if !self.is_broken {
             let piece = Piece::Shared { line, ending: self.ending, at };
             self.bytes += piece.len();
+            self.entries += usize::from(at.is_some());
             self.pieces.push_back(piece);
         }
     }
@@ -110,6 +118,7 @@ impl Outbox {
             && !(self.pieces.len() == 1 && self.written > 0)
         {
             from = Some(*at);
+            self.entries -= 1;
             self.bytes -= self.pieces.pop_back().map_or(0, |piece| piece.len());
         }
         from
@@ -120,9 +129,10 @@ impl Outbox {
         let mut begun = self.written > 0;
         self.pieces.retain(|piece| {
             let keep = std::mem::take(&mut begun);
-            keep || !matches!(piece, Piece::Shared { at: Some(_), .. })
+            keep || !piece.is_entry()
         });
         self.bytes = self.pieces.iter().map(Piece::len).sum();
+        self.entries = self.pieces.iter().filter(|piece| piece.is_entry()).count();
     }
 
     /// Writes once; `Ok(0)` if nothing waits.
@@ -182,6 +192,7 @@ impl Outbox {
         while let Some(piece) = self.pieces.pop_front_if(|piece| piece.len() <= self.written) {
             self.written -= piece.len();
             self.bytes -= piece.len();
+            self.entries -= usize::from(piece.is_entry());
         }
         // A large reply is given back as it goes.
         if let Some(Piece::Own(bytes)) = self.pieces.front_mut() {
@@ -203,6 +214,10 @@ impl Piece {
                 [line.as_str().as_bytes(), ending.as_str().as_bytes()]
             }
         }
+    }
+
+    fn is_entry(&self) -> bool {
+        matches!(self, Piece::Shared { at: Some(_), .. })
     }
 
     fn len(&self) -> usize {

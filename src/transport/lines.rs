@@ -39,6 +39,8 @@ pub enum Received {
     Blank(Option<Ending>),
     /// A line that is no text, with its answer.
     Bad(Reject, Option<Ending>),
+    /// The first line is that of an HTTP request, however long; nothing follows.
+    Http,
     /// The stream begins like a TLS handshake; nothing follows.
     Tls,
     /// The end of the client's input; nothing follows.
@@ -61,6 +63,8 @@ pub struct LineDecoder {
     counted: usize,
     after_cr: bool,
     start: Start,
+    /// Whether the first line is that of an HTTP request; `None` after it.
+    request: Option<RequestLine>,
     ended: bool,
     /// Bytes received since the last line, telnet's included.
     raw: usize,
@@ -80,6 +84,38 @@ enum Start {
     Past,
 }
 
+/// How far a line matches `^[A-Z]+ \S+ HTTP/`. A browser's request must not be taken for commands
+/// even where its first line is too long for one: what follows it may be written by a stranger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestLine {
+    /// So many capitals.
+    Method(usize),
+    /// So many bytes without a blank.
+    Target(usize),
+    /// So many bytes of `HTTP/`.
+    Version(usize),
+    Yes,
+    No,
+}
+
+impl RequestLine {
+    fn take(&mut self, byte: u8) {
+        const VERSION: &[u8] = b"HTTP/";
+        *self = match *self {
+            RequestLine::Method(n) if byte.is_ascii_uppercase() => RequestLine::Method(n + 1),
+            RequestLine::Method(1..) if byte == b' ' => RequestLine::Target(0),
+            RequestLine::Target(n) if !byte.is_ascii_whitespace() => RequestLine::Target(n + 1),
+            RequestLine::Target(1..) if byte == b' ' => RequestLine::Version(0),
+            RequestLine::Version(n) if byte == VERSION[n] && n + 1 == VERSION.len() => {
+                RequestLine::Yes
+            }
+            RequestLine::Version(n) if byte == VERSION[n] => RequestLine::Version(n + 1),
+            RequestLine::Yes => RequestLine::Yes,
+            _ => RequestLine::No,
+        };
+    }
+}
+
 const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// The first two bytes of a TLS handshake: content type 22, major version 3 (RFC 8446, 5.1).
 const TLS: [u8; 2] = [0x16, 0x03];
@@ -95,6 +131,7 @@ impl LineDecoder {
             counted: 0,
             after_cr: false,
             start: Start::Nothing,
+            request: Some(RequestLine::Method(0)),
             ended: false,
             raw: 0,
             surcharge: 0,
@@ -212,6 +249,9 @@ impl LineDecoder {
     }
 
     fn push(&mut self, bytes: &[u8]) {
+        if let Some(request) = &mut self.request {
+            bytes.iter().for_each(|byte| request.take(*byte));
+        }
         self.count(bytes.len());
         if self.counted <= LINE_BYTES {
             self.line.extend_from_slice(bytes);
@@ -250,6 +290,10 @@ impl LineDecoder {
 
     fn end_line(&mut self, ending: Option<Ending>, out: &mut VecDeque<Received>) {
         self.raw = 0;
+        let request = self.request.take();
+        if request == Some(RequestLine::Yes) {
+            return self.end(Received::Http, out);
+        }
         if std::mem::take(&mut self.counted) > LINE_BYTES {
             return out.push_back(Received::Bad(Reject::line_too_long(), ending));
         }
@@ -263,6 +307,10 @@ impl LineDecoder {
             Ok(Some(line)) => Received::Line(line, ending),
             Ok(None) | Err(_) => Received::Bad(Reject::not_utf8(), ending),
         };
+        if matches!(received, Received::Blank(_)) {
+            // The first line is the first that is not empty.
+            self.request = request.map(|_| RequestLine::Method(0));
+        }
         // The buffer goes with its line: an idle connection has none.
         self.line = BytesMut::new();
         out.push_back(received);
@@ -307,6 +355,7 @@ mod tests {
             Received::Line(line, _) => Some(line),
             Received::Bad(reject, _) => Some(format!("!{}", reject.code)),
             Received::Blank(_) => Some(String::new()),
+            Received::Http => Some("!http".to_owned()),
             Received::Tls => Some("!tls".to_owned()),
             Received::Eof => None,
         };
@@ -409,6 +458,20 @@ mod tests {
     fn a_tls_hello_is_seen_in_its_first_two_bytes() {
         assert_eq!(lines(b"\x16\x03\x01\x02\x00\nPING\n"), ["!tls"]);
         assert_eq!(lines(b"\x16\n\x03\n"), ["!control-char", "!control-char"]);
+    }
+
+    #[test]
+    fn only_a_request_line_at_the_start_is_http() {
+        let long = format!("POST /{} HTTP/1.1\r\nPING\n", "a".repeat(LINE_BYTES));
+        for request in ["GET / HTTP/1.1\r\nPING\n", "PRI * HTTP/2.0\n", "POST /x?y HTTP/1.0", &long]
+        {
+            assert_eq!(lines(request.as_bytes()), ["!http"], "{request:.40}");
+        }
+        for line in ["get / HTTP/1.1", "GET  HTTP/1.1", "MSG I like HTTP/2", "GET /", "GET / HTTP"]
+        {
+            assert_eq!(lines(line.as_bytes()), [line]);
+        }
+        assert_eq!(lines(b"PING\nGET / HTTP/1.1\n"), ["PING", "GET / HTTP/1.1"]);
     }
 
     #[test]

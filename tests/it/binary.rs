@@ -1,4 +1,5 @@
-//! The real binary, started as a person starts it, and a plain TCP client to look on with.
+//! The real binary, started as a person starts it; other programs beside it; and a plain TCP client
+//! to look on with.
 //!
 //! Nothing here sleeps: the daemon is ready when it says so, and every wait ends with a line, an
 //! end of file, or a panic that tells what didn't come.
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 
 /// How long anything may take. Past it a test fails instead of hanging.
@@ -30,7 +31,9 @@ pub(crate) fn parlor(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_parlor"));
     let ours = |name: &str| name.starts_with("PARLOR_") || ["RUST_LOG", "NO_COLOR"].contains(&name);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    names.filter(|name| ours(name)).for_each(|name| drop(command.env_remove(name)));
+    for name in names.filter(|name| ours(name)) {
+        command.env_remove(name);
+    }
     command.args(args).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -172,6 +175,96 @@ fn read_ports(file: &Path) -> Vec<SocketAddr> {
     lines.iter().map(|line| address(line).expect("an address")).collect()
 }
 
+/// A program that runs, with the ends of its pipes that a person has. It ends with the value.
+#[derive(Debug)]
+pub(crate) struct Program {
+    name: String,
+    child: Child,
+    /// `None` when its input has ended.
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    /// Shown and not looked at.
+    unseen: Vec<u8>,
+}
+
+impl Program {
+    /// Starts a program; `package` is Debian's that has it.
+    pub(crate) fn spawn(package: &str, name: &str, mut command: Command) -> Program {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.kill_on_drop(true).spawn().unwrap_or_else(|error| {
+            panic!("{name} doesn't start ({error}); is it there? apt-get install {package}")
+        });
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().expect("a pipe");
+        Program { name: name.to_owned(), child, stdin, stdout, unseen: Vec::new() }
+    }
+
+    /// Starts a shell command on a terminal of its own, as people have it.
+    pub(crate) fn on_terminal(package: &str, command: &str) -> Program {
+        // What is typed into script goes to the terminal; what the terminal shows comes out.
+        let mut script = Command::new("script");
+        script.args(["-qfec", &format!("exec {command}"), "/dev/null"]);
+        let mut program = Program::spawn("bsdutils", "script", script);
+        program.name = format!("{command} (of Debian's {package})");
+        program
+    }
+
+    /// Types, or pipes, bytes into the program.
+    pub(crate) async fn types(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("its input is open");
+        let taken = soon("the program to read", stdin.write_all(bytes.as_ref())).await;
+        taken.unwrap_or_else(|error| panic!("{} takes no input: {error}", self.name));
+    }
+
+    /// Its input, which ends with the value.
+    pub(crate) fn take_input(&mut self) -> ChildStdin {
+        self.stdin.take().expect("its input is open")
+    }
+
+    /// Waits until the program shows a text; returns everything up to it, and forgets that.
+    pub(crate) async fn shows(&mut self, text: &str) -> String {
+        let name = self.name.clone();
+        let shown = async {
+            loop {
+                let found = self.unseen.windows(text.len()).position(|at| at == text.as_bytes());
+                if let Some(at) = found {
+                    let seen: Vec<u8> = self.unseen.drain(..at + text.len()).collect();
+                    return String::from_utf8_lossy(&seen).into_owned();
+                }
+                let bytes = self.stdout.read_buf(&mut self.unseen).await;
+                let unseen = String::from_utf8_lossy(&self.unseen);
+                assert!(bytes.is_ok_and(|n| n > 0), "{name} ends without {text:?}: {unseen:?}");
+            }
+        };
+        soon(&format!("{text:?} from {name}"), shown).await
+    }
+
+    /// The next line must have this form.
+    pub(crate) async fn expect(&mut self, form: &str) {
+        let line = self.shows("\n").await;
+        assert!(fits(form, line.trim_end()), "{}: wanted {form:?}, got {line:?}", self.name);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(name, self.child.id().expect("it runs"));
+    }
+
+    /// Everything that it still shows, until it ends by itself.
+    pub(crate) async fn rest(self) -> String {
+        self.wait().await.1
+    }
+
+    /// Waits until it ends by itself; returns how, and everything that it still shows.
+    pub(crate) async fn wait(mut self) -> (ExitStatus, String) {
+        let what = format!("the end of {}", self.name);
+        let shown = self.stdout.read_to_end(&mut self.unseen);
+        soon(&what, shown).await.expect("its output");
+        let status = soon(&what, self.child.wait()).await.expect("its status");
+        (status, String::from_utf8_lossy(&self.unseen).into_owned())
+    }
+}
+
 /// A plain TCP client, to look on and to lend a hand.
 #[derive(Debug)]
 pub(crate) struct Plain {
@@ -179,11 +272,16 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// Connects, and has read the greeting.
-    pub(crate) async fn connect(address: SocketAddr) -> Plain {
+    /// Connects, and has read nothing.
+    pub(crate) async fn reach(address: SocketAddr) -> Plain {
         let stream = soon("a connection", TcpStream::connect(address)).await.expect("connected");
         stream.set_nodelay(true).expect("no delay");
-        let mut plain = Plain { stream: BufReader::new(stream) };
+        Plain { stream: BufReader::new(stream) }
+    }
+
+    /// Connects, and has read the greeting.
+    pub(crate) async fn connect(address: SocketAddr) -> Plain {
+        let mut plain = Plain::reach(address).await;
         plain.expect("HELLO parlor/1 ...").await;
         plain
     }
@@ -199,6 +297,16 @@ impl Plain {
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         soon("room to write", self.stream.write_all(bytes.as_ref())).await.expect("written");
+    }
+
+    /// Ends the sending side.
+    pub(crate) async fn end_input(&mut self) {
+        self.stream.shutdown().await.expect("shut down");
+    }
+
+    /// The address that the daemon sees.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.stream.get_ref().local_addr().expect("an address")
     }
 
     /// The next line with its ending; empty at the end of file.
