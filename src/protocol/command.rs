@@ -120,7 +120,9 @@ fn parse_arguments(verb: Verb, rest: &str) -> Result<Command<'_>, Reject> {
         }
         Verb::Kick => {
             let (name, reason) = name_and_rest(verb, rest)?;
-            return Ok(Command::Kick { name, reason: short(verb, reason)? });
+            // A reason that shows nothing is none.
+            let reason = if is_blank(reason) { "" } else { short(verb, reason)? };
+            return Ok(Command::Kick { name, reason });
         }
         Verb::Oper => {
             let secret = short(verb, after_blank(rest))?;

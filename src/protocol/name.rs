@@ -35,7 +35,8 @@ impl Name {
         let mut room_for_marks = 0;
         for c in name.chars() {
             match c.general_category_group() {
-                GeneralCategoryGroup::Letter if !is_invisible(c) => room_for_marks = NAME_MARKS,
+                _ if is_invisible(c) => return Err(BadName::Character(c)),
+                GeneralCategoryGroup::Letter => room_for_marks = NAME_MARKS,
                 GeneralCategoryGroup::Mark if room_for_marks > 0 => room_for_marks -= 1,
                 GeneralCategoryGroup::Mark => return Err(BadName::Marks),
                 _ if is_decimal_digit(c) || matches!(c, '_' | '-' | '.') => room_for_marks = 0,
@@ -72,7 +73,8 @@ fn fold_case(text: &str) -> impl Iterator<Item = char> {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
-/// A letter that shows nothing, like U+3164 HANGUL FILLER: no skeleton is left of it.
+/// A letter or mark that shows nothing, like U+3164 HANGUL FILLER or U+FE0F VARIATION SELECTOR-16:
+/// no skeleton is left of it.
 fn is_invisible(c: char) -> bool {
     !c.is_ascii() && skeleton(c.encode_utf8(&mut [0; 4])).next().is_none()
 }
@@ -138,6 +140,7 @@ mod tests {
             "\u{3164}",
             "\u{115f}",
             "a\u{200b}",
+            "a\u{fe0f}",
             &too_long,
             marks,
         ] {

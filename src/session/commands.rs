@@ -31,19 +31,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Publishes an unbroken run of messages together; their replies stand at their places in the
     /// log. False if no message is next.
     async fn publish_messages(&mut self) -> Result<bool, End> {
+        let Some(Received::Line(_, ending)) = self.inbox.front() else { return Ok(false) };
+        self.adopt_ending(*ending).await?;
         let Some(seat) = &mut self.seat else { return Ok(false) };
         let mut texts = Vec::new();
         for received in self.inbox.make_contiguous().iter() {
             let Received::Line(line, ending) = received else { break };
-            let ending = ending.unwrap_or(self.outbox.ending());
-            // Replies end as their lines did, so another ending begins another run.
-            let goes_on = ending == self.outbox.ending() && self.pace.allows();
-            if !texts.is_empty() && !goes_on {
+            // Another ending begins another run.
+            if ending.is_some_and(|ending| ending != self.outbox.ending()) || !self.pace.allows() {
                 break;
             }
             let Ok(Command::Msg(text)) = Command::parse(line, true, self.talk) else { break };
             trace(&self.hub, "<", line);
-            self.outbox.set_ending(ending);
             self.pace.spend(1);
             texts.push(text);
         }
@@ -69,14 +68,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn execute_next(&mut self) -> Result<(), End> {
         match self.inbox.pop_front() {
             None => {}
-            Some(Received::Blank(ending)) => self.begin_line(ending, ""),
+            Some(Received::Blank(ending)) => self.begin_line(ending, "").await?,
             Some(Received::Bad(reject, ending)) => {
-                self.begin_line(ending, reject.code.as_str());
+                self.begin_line(ending, reject.code.as_str()).await?;
                 self.settle().await?;
                 self.say(&reject);
             }
             Some(Received::Line(line, ending)) => {
-                self.begin_line(ending, &line);
+                self.begin_line(ending, &line).await?;
                 self.execute(&line).await?;
             }
             Some(Received::Http) => {
@@ -95,13 +94,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    fn begin_line(&mut self, ending: Option<Ending>, line: &str) {
+    async fn begin_line(&mut self, ending: Option<Ending>, line: &str) -> Result<(), End> {
         trace(&self.hub, "<", &line);
-        if let Some(ending) = ending {
-            self.outbox.set_ending(ending);
-        }
         self.pace.spend(1);
         self.counts.lines += 1;
+        self.adopt_ending(ending).await
+    }
+
+    /// Replies end as their lines did: those to earlier lines come first if that changes.
+    async fn adopt_ending(&mut self, ending: Option<Ending>) -> Result<(), End> {
+        let ending = ending.unwrap_or(self.outbox.ending());
+        if ending != self.outbox.ending() {
+            self.settle().await?;
+            self.outbox.set_ending(ending);
+        }
+        Ok(())
     }
 
     async fn execute(&mut self, line: &str) -> Result<(), End> {

@@ -61,7 +61,8 @@ pub struct LineDecoder {
     line: BytesMut,
     /// Bytes of the line so far, before editing.
     counted: usize,
-    after_cr: bool,
+    /// After a CR: whether it is an ending shows later.
+    after_cr: Option<Edits>,
     start: Start,
     /// Whether the first line is that of an HTTP request; `None` after it.
     request: Option<RequestLine>,
@@ -70,6 +71,14 @@ pub struct LineDecoder {
     raw: usize,
     surcharge: u32,
     answers: Vec<Answer>,
+}
+
+/// Telnet's edits between a CR and what follows it. If that makes an ending of the CR they edit the
+/// line before it, else the CR is the first that they erase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Edits {
+    characters: usize,
+    line: bool,
 }
 
 /// What is still to be looked for at the start of the stream.
@@ -99,6 +108,17 @@ enum RequestLine {
 }
 
 impl RequestLine {
+    /// What is left of a line after editing counts; of one that is too long only the match of its
+    /// bytes is left.
+    fn is_http(self, is_too_long: bool, line: &[u8]) -> bool {
+        let mut request = self;
+        if !is_too_long {
+            request = RequestLine::Method(0);
+            line.iter().for_each(|byte| request.take(*byte));
+        }
+        request == RequestLine::Yes
+    }
+
     fn take(&mut self, byte: u8) {
         const VERSION: &[u8] = b"HTTP/";
         *self = match *self {
@@ -129,7 +149,7 @@ impl LineDecoder {
             telnet: telnet.then_some(Telnet::default()),
             line: BytesMut::new(),
             counted: 0,
-            after_cr: false,
+            after_cr: None,
             start: Start::Nothing,
             request: Some(RequestLine::Method(0)),
             ended: false,
@@ -161,7 +181,8 @@ impl LineDecoder {
             return;
         }
         self.release_bom();
-        if std::mem::take(&mut self.after_cr) {
+        if let Some(edits) = self.after_cr.take() {
+            self.apply(edits);
             self.end_line(Some(Ending::CrLf), out);
         } else if self.counted > 0 {
             self.end_line(None, out);
@@ -183,7 +204,7 @@ impl LineDecoder {
     /// How many bytes at the front are text for certain, whatever the state.
     fn plain_prefix(&self, bytes: &[u8]) -> usize {
         let in_text = self.telnet.is_none_or(Telnet::is_text);
-        if self.after_cr || self.start != Start::Past || !in_text {
+        if self.after_cr.is_some() || self.start != Start::Past || !in_text {
             return 0;
         }
         let special = |byte: &u8| matches!(byte, 0..0x20 | 0x7f | 0xff);
@@ -209,8 +230,14 @@ impl LineDecoder {
         };
         match key {
             Some(Key::Byte(byte)) => self.take_byte(byte, out),
-            Some(Key::EraseCharacter) => self.erase_character(),
-            Some(Key::EraseLine) => self.erase_line(),
+            Some(Key::EraseCharacter) => match &mut self.after_cr {
+                Some(edits) => edits.characters = edits.characters.saturating_add(1),
+                None => self.erase_character(),
+            },
+            Some(Key::EraseLine) => match &mut self.after_cr {
+                Some(edits) => edits.line = true,
+                None => self.erase_line(),
+            },
             Some(Key::EndOfFile) => self.finish(out),
             None => {}
         }
@@ -224,14 +251,17 @@ impl LineDecoder {
             }
             self.release_bom();
         }
-        match (std::mem::take(&mut self.after_cr), byte) {
-            (true, b'\n' | 0) => return self.end_line(Some(Ending::CrLf), out),
-            (true, _) => self.push(b"\r"),
-            (false, _) => {}
+        if let Some(edits) = self.after_cr.take() {
+            if matches!(byte, b'\n' | 0) {
+                self.apply(edits);
+                return self.end_line(Some(Ending::CrLf), out);
+            }
+            self.push(b"\r");
+            self.apply(edits);
         }
         match byte {
             b'\n' => self.end_line(Some(Ending::Lf), out),
-            b'\r' => self.after_cr = true,
+            b'\r' => self.after_cr = Some(Edits::default()),
             _ if self.telnet.is_none() => self.push(&[byte]),
             0x08 | 0x7f => self.edit(LineDecoder::erase_character),
             0x15 => self.edit(LineDecoder::erase_line),
@@ -271,15 +301,20 @@ impl LineDecoder {
         }
     }
 
-    /// Erases one code point, or what there is of one.
+    /// Erases one code point. Bytes that are none go as a decoder shows them: as one.
     fn erase_character(&mut self) {
         self.release_bom();
-        while let Some((last, rest)) = self.line.split_last() {
-            let is_continuation = last & 0xc0 == 0x80;
-            self.line.truncate(rest.len());
-            if !is_continuation {
-                break;
-            }
+        let last = self.line.utf8_chunks().last().map_or(0, |chunk| match chunk.invalid() {
+            [] => chunk.valid().chars().next_back().map_or(0, char::len_utf8),
+            invalid => invalid.len(),
+        });
+        self.line.truncate(self.line.len() - last);
+    }
+
+    fn apply(&mut self, edits: Edits) {
+        (0..edits.characters.min(self.line.len())).for_each(|_| self.erase_character());
+        if edits.line {
+            self.erase_line();
         }
     }
 
@@ -290,11 +325,12 @@ impl LineDecoder {
 
     fn end_line(&mut self, ending: Option<Ending>, out: &mut VecDeque<Received>) {
         self.raw = 0;
+        let is_too_long = std::mem::take(&mut self.counted) > LINE_BYTES;
         let request = self.request.take();
-        if request == Some(RequestLine::Yes) {
+        if request.is_some_and(|bytes| bytes.is_http(is_too_long, &self.line)) {
             return self.end(Received::Http, out);
         }
-        if std::mem::take(&mut self.counted) > LINE_BYTES {
+        if is_too_long {
             return out.push_back(Received::Bad(Reject::line_too_long(), ending));
         }
         // The codec takes one CR off: that one must not be a CR of the line's own.
@@ -432,6 +468,8 @@ mod tests {
         );
         assert_eq!(lines(b"\xff\xfb\x01ab\xff\xf7c\xff\xf4d\n"), ["d"]);
         assert_eq!(lines(b"\xfe\x08ok\n"), ["ok"]);
+        // Behind a CR it shows late what they edit.
+        assert_eq!(lines(b"ab\r\xff\xf7\nc\r\xff\xf4d\ne\r\xff\xf7f\n"), ["a", "d", "ef"]);
     }
 
     #[test]
