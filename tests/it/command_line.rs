@@ -537,7 +537,6 @@ async fn json_logs_are_one_object_a_line_with_the_counts_of_each_connection() {
         for (script, reason, lines, messages) in [
             ("JOIN LOBBY ann\nMSG one\nMSG two\nBOGUS\n", "eof", 4, 2),
             ("MSG nowhere\nPING\nQUIT\n", "quit", 3, 0),
-            ("GET / HTTP/1.1\r\n", "http", 1, 0),
         ] {
             let mut plain = Plain::reach(daemon.addr()).await;
             let peer = plain.local_addr().to_string();

@@ -162,11 +162,12 @@ async fn what_was_sent_runs_though_the_client_closes_both_ways() {
     let daemon = Daemon::start(&[]).await;
     let mut witness = Plain::in_lobby(daemon.addr(), "witness").await;
     for (package, command) in CLOSING {
-        let said: String = (1..=20).map(|n| format!("MSG line {n}\n")).collect();
+        // More than one read takes: writing fails while the rest has still to be read.
+        let said: String = (1..=500).map(|n| format!("MSG line {n} of a script\n")).collect();
         pipe(start(package, command, daemon.addr()), &format!("JOIN LOBBY brief\n{said}")).await;
         witness.expect("JOINED brief").await;
-        for n in 1..=20 {
-            witness.expect(&format!("MSG _ _ brief line {n}")).await;
+        for n in 1..=500 {
+            witness.expect(&format!("MSG _ _ brief line {n} of a script")).await;
         }
         // Whether the end or the break was seen first is the kernel's choice.
         let left = witness.expect("LEFT brief _").await;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use parlor::Config;
-use parlor::protocol::limits::TEXT_BYTES;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::client::TestServer;
 use crate::support::{Client, WIDE, attach, message, number, pass, say, seat, seconds, settle};
+
+/// Bytes of the longest text.
+const TEXT_BYTES: usize = 1800;
 
 /// The line must begin so, and a text must follow.
 fn assert_begins(line: Option<&String>, beginning: &str) {
@@ -125,6 +127,33 @@ async fn a_bye_of_others_follows_the_replies_of_what_was_executed() {
         assert_eq!(rest[10], "OK PING last");
         assert_begins(rest.get(11), cause.bye());
         assert_eq!(rest.len(), 12, "{cause:?}: {:?}", &rest[12..]);
+    }
+}
+
+// clause: BYE-3
+#[tokio::test(start_paused = true)]
+async fn a_bye_of_others_does_not_wait_for_events_before_a_reply() {
+    for cause in Cause::ALL {
+        let server = TestServer::start(Config::default());
+        let (host, mut guest, code) = host_and_guest(&server, 512).await;
+        let token = guest.hold(600).await;
+        let speaker = server.server.hub().join(&code, "speaker").expect("a seat");
+        guest.expect("JOINED speaker").await;
+        let mut ending = Ending { host, code, token };
+        let text = "x".repeat(TEXT_BYTES);
+        // One turn has a message to write and a line to execute; while it writes, more is said.
+        say(&speaker, 1, &text).await;
+        guest.send("PING done").await;
+        settle().await;
+        say(&speaker, 5, &text).await;
+        guest.expect("MSG 1 ").await;
+        settle().await;
+        ending.begin(&server, cause).await;
+        let rest = guest.rest().await;
+        assert_eq!(message(&rest[0]).0, 2, "{cause:?}");
+        assert_eq!(rest[1], "OK PING done", "{cause:?}");
+        assert_begins(rest.get(2), cause.bye());
+        assert_eq!(rest.len(), 3, "{cause:?}");
     }
 }
 

@@ -18,6 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// Bytes of one read.
 const CHUNK: usize = 4096;
 
+/// All verbs of the protocol.
+pub(crate) const VERBS: [&str; 23] = [
+    "CREATE", "JOIN", "RESUME", "MSG", "TELL", "WHO", "HISTORY", "NICK", "HOLD", "LEAVE", "LOCK",
+    "UNLOCK", "KICK", "MUTE", "UNMUTE", "CLOSE", "TALK", "STAY", "PING", "HELP", "OPER",
+    "ANNOUNCE", "QUIT",
+];
+
 /// Room in a pipe for all that a test says at once.
 pub(crate) const WIDE: usize = 1 << 20;
 
