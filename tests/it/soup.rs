@@ -444,8 +444,8 @@ fn answers(asked: &Asked, reply: Kind<'_>, seated: bool) -> bool {
             let fits = match code {
                 Some(code) => came == code,
                 None => {
-                    !matches!(came, "not-in-room" | "already-in-room")
-                        && !(is_command && never_fails)
+                    let is_of_standing = matches!(came, "not-in-room" | "already-in-room");
+                    !(is_of_standing || is_command && never_fails)
                 }
             };
             verb == asked.verb && fits
