@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{End, Session, trace};
+use super::{End, Session, too_late, trace};
 use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
     Command, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
@@ -419,14 +419,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.flush().await?;
         let mut delay = Box::pin(tokio::time::sleep(GUESS_DELAY));
-        let waited = poll_fn(|cx| match self.news.poll_stopping(cx) {
+        let waited = poll_fn(|cx| match self.stop.is_some() || self.news.poll_stopping(cx) {
             true => Poll::Ready(false),
             false => delay.as_mut().poll(cx).map(|()| true),
         });
         if !waited.await {
             self.begin_to_stop();
-            let text = "The server is stopping; this was not done.";
-            self.say(&Reject::new(verb, ErrorCode::ShuttingDown, text));
+            self.say(&too_late(verb));
             return Ok(false);
         }
         Ok(true)

@@ -25,7 +25,7 @@ use crate::protocol::limits::{
     FLUSH_BYTES, LINE_BYTES, LINGER, READ_BYTES, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
 };
 use crate::protocol::{
-    Bye, ByeReason, ErrorCode, Event, LeftReason, Line, NoticeKind, Reject, Reply,
+    Bye, ByeReason, Command, ErrorCode, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb,
 };
 use crate::room::{Cursor, Ended, Followed, Hub, Refusal, Seat, Visit};
 use crate::transport::{Answer, LineDecoder, Received};
@@ -154,11 +154,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.flush().await?;
         poll_fn(|cx| self.poll_turn(cx)).await?;
         if !self.inbox.is_empty() {
-            self.settle().await?;
-            self.flush().await?;
+            self.write_turn().await?;
             self.execute_inbox().await?;
         }
         Ok(())
+    }
+
+    /// Writes everything up to the end that the log has now, also what a full pipe gave back.
+    async fn write_turn(&mut self) -> Result<(), End> {
+        let Some(seat) = &self.seat else { return self.flush().await };
+        let ((), end) = seat.end()?;
+        loop {
+            self.catch_up(end).await?;
+            self.flush().await?;
+            if self.seat.as_ref().is_none_or(|seat| seat.has_reached(end)) {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits until there is something to write or to execute.
@@ -276,9 +288,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Answers what a stopping server has no time for.
     fn refuse_rest(&mut self) {
         for received in std::mem::take(&mut self.inbox) {
-            if let Received::Line(..) | Received::Bad(..) = received {
-                let text = "The server is stopping; this was not done.";
-                self.say(&Reject::of_line(ErrorCode::ShuttingDown, text));
+            match received {
+                Received::Bad(reject, _) => self.say(&reject),
+                Received::Line(line, _) => {
+                    let command = Command::parse(&line, self.seat.is_some(), self.talk);
+                    let refused = command.map(|_| too_late(Verb::of_line(&line, self.talk)));
+                    self.say(&refused.unwrap_or_else(|mistake| mistake));
+                }
+                _ => {}
             }
         }
     }
@@ -381,6 +398,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn notice(&mut self, kind: NoticeKind, text: &'static str) {
         self.say(&Event::Notice { kind, text: text.into() });
     }
+}
+
+/// The answer to a line that a stopping server doesn't run.
+fn too_late(verb: Verb) -> Reject {
+    Reject::new(verb, ErrorCode::ShuttingDown, "The server is stopping; this was not done.")
 }
 
 /// For a lab: every line both ways, with escapes visible.
