@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let accepting = async {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(server.attach(stream)), // its task goes on
+                Ok((stream, _)) => drop(server.attach(stream)), // it goes on by itself
                 Err(error) => break error,
             }
         }

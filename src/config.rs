@@ -20,6 +20,14 @@ use crate::protocol::{RoomCode, Time};
 pub struct Config {
     /// Where to listen; port 0 is any free port, an empty list no TCP at all.
     pub listen: Vec<SocketAddr>,
+    /// Where the bridge for browsers listens; it needs the feature `web`.
+    pub web: Vec<SocketAddr>,
+    /// Origins besides its own whose pages may open the bridge's WebSocket: `https://example.org`.
+    pub allow_origins: Vec<String>,
+    /// Origins whose pages may show the page in a frame; nobody may if there are none.
+    pub embed_origins: Vec<String>,
+    /// Whether a proxy stands before the bridge, which is believed in `X-Forwarded-For`.
+    pub trust_proxy: bool,
     /// Lines a second that a client may send in the long run; 0 is no limit. `None`: 10, and no
     /// limit for loopback, pipes and Unix sockets.
     pub rate: Option<u32>,
@@ -55,6 +63,10 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, Config::PORT))],
+            web: Vec::new(),
+            allow_origins: Vec::new(),
+            embed_origins: Vec::new(),
+            trust_proxy: false,
             rate: None,
             burst: 100,
             hold: 30,
@@ -76,6 +88,8 @@ impl Default for Config {
 impl Config {
     /// The port of the line protocol.
     pub const PORT: u16 = 7777;
+    /// The port of the bridge.
+    pub const WEB_PORT: u16 = 7778;
     /// Lines a second for clients that are paced, if [`rate`](Config::rate) doesn't say.
     pub const RATE: u32 = 10;
 }

@@ -46,14 +46,18 @@
 
 mod bulletin;
 mod config;
+mod metrics;
 pub mod protocol;
+mod reception;
 mod room;
 mod server;
 mod session;
 mod transport;
+#[cfg(feature = "web")]
+mod web;
 
 pub use config::{Clock, Config, Random};
-pub use protocol::{Event, Name, RoomCode, Text, Time};
+pub use protocol::{Bye, ByeReason, Event, LeftReason, Name, NoticeKind, RoomCode, Text, Time};
 pub use room::{Hub, Refusal, Said, Seat};
 pub use server::{BindError, Origin, Server};
 pub use transport::{Ending, LineDecoder, Received};

@@ -1,28 +1,26 @@
-//! The server: bind, accept, admit, drain.
+//! The server: bind, accept, drain.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::warn;
 
-use crate::bulletin::Bulletin;
 use crate::config::Config;
 use crate::protocol::limits::{
     ACCEPT_BACKLOG, ACCEPT_REST, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES,
-    SEND_BUFFER_BYTES, STOP, TURNED_AWAY, USER_TIMEOUT,
+    SEND_BUFFER_BYTES, USER_TIMEOUT,
 };
-use crate::room::{Hub, Visit, Visitors};
-use crate::session::{End, Opening, Session, turn_away};
+use crate::reception::Reception;
+use crate::room::Hub;
+use crate::transport::LineStream;
+#[cfg(feature = "web")]
+use crate::web;
 
 /// A chat server. Cheap to clone: every clone is the same server.
 ///
@@ -31,7 +29,7 @@ use crate::session::{End, Opening, Session, turn_away};
 /// let mut config = parlor::Config::default();
 /// config.listen = vec!["127.0.0.1:0".parse().unwrap()];
 /// let server = parlor::Server::bind(config)?;
-/// println!("nc {}", server.local_addr().unwrap());
+/// println!("nc 127.0.0.1 {}", server.local_addr().unwrap().port());
 /// let shutdown = async { /* until your program ends */ };
 /// server.serve(shutdown).await;
 /// # Ok::<(), parlor::BindError>(()) }).unwrap();
@@ -41,19 +39,17 @@ pub struct Server(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    hub: Hub,
-    bulletin: Bulletin,
-    visitors: Visitors,
-    /// Connections that may still come.
-    places: Arc<Semaphore>,
-    turned_away: Arc<Semaphore>,
+    reception: Reception,
     /// Bound and not accepted from yet; [`Server::serve`] takes them.
-    listeners: Mutex<Vec<TcpListener>>,
-    addresses: Vec<SocketAddr>,
-    sessions: TaskTracker,
-    /// Ends sessions that have not ended by themselves when the server has stopped.
-    abort: CancellationToken,
-    connections: AtomicU64,
+    listeners: Mutex<Vec<(Door, TcpListener)>>,
+}
+
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy)]
+enum Door {
+    Lines,
+    #[cfg(feature = "web")]
+    Web(web::Entrance),
 }
 
 /// Where an attached stream comes from; see [`Server::attach_from`].
@@ -74,52 +70,66 @@ pub struct BindError {
 }
 
 impl Server {
-    /// Binds every address of [`Config::listen`]. Must be called in a tokio runtime.
+    /// Binds every address of [`Config::listen`] and [`Config::web`]. Must be called in a tokio
+    /// runtime.
     ///
     /// Fails with the first address that can't be listened on.
-    pub fn bind(config: Config) -> Result<Server, BindError> {
+    pub fn bind(mut config: Config) -> Result<Server, BindError> {
         let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for &address in &config.listen {
+        let mut bind = |address: SocketAddr, door: fn(SocketAddr) -> Door| {
             let bound = listen(address).and_then(|listener| {
-                addresses.push(listener.local_addr()?);
-                Ok(listener)
+                let bound = listener.local_addr()?;
+                listeners.push((door(bound), listener));
+                Ok(bound)
             });
-            listeners.push(bound.map_err(|source| BindError { address, source })?);
-        }
-        Ok(Server(Arc::new(Inner {
-            places: Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS))),
-            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
-            hub: Hub::new(config),
-            bulletin: Bulletin::default(),
-            visitors: Visitors::default(),
-            listeners: Mutex::new(listeners),
-            addresses,
-            sessions: TaskTracker::new(),
-            abort: CancellationToken::new(),
-            connections: AtomicU64::new(0),
-        })))
+            bound.map_err(|source| BindError { address, source })
+        };
+        let lines = config.listen.iter().map(|address| bind(*address, |_| Door::Lines));
+        let lines: Vec<_> = lines.collect::<Result<_, _>>()?;
+        #[cfg(feature = "web")]
+        let web = {
+            let door = |bound| Door::Web(web::Entrance::at(bound));
+            let web = config.web.iter().map(|address| bind(*address, door));
+            web.collect::<Result<Vec<_>, _>>()?
+        };
+        #[cfg(not(feature = "web"))]
+        let web = Vec::new();
+        // From here on the configuration tells the ports that are really bound.
+        (config.listen, config.web) = (lines, web);
+        let reception = Reception::new(config);
+        Ok(Server(Arc::new(Inner { reception, listeners: Mutex::new(listeners) })))
     }
 
-    /// The first address that is bound, with its real port; `None` if there is none.
+    /// The first address that lines are spoken on, with its real port; `None` if there is none.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.0.addresses.first().copied()
+        self.local_addrs().first().copied()
     }
 
-    /// All addresses that are bound, in the order of [`Config::listen`].
+    /// All addresses that lines are spoken on, in the order of [`Config::listen`].
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.0.addresses
+        &self.hub().config().listen
+    }
+
+    /// All addresses of the bridge, in the order of [`Config::web`].
+    pub fn web_addrs(&self) -> &[SocketAddr] {
+        &self.hub().config().web
     }
 
     /// The rooms, for members without a connection.
     pub fn hub(&self) -> &Hub {
-        &self.0.hub
+        self.0.reception.hub()
+    }
+
+    /// What happened so far, in Prometheus' text format; never a room, a name or an address.
+    pub fn metrics(&self) -> String {
+        self.0.reception.metrics()
     }
 
     /// Talks with a client over any stream: a pipe, a Unix socket, TLS.
     ///
-    /// It has no address, counts as loopback, and has telnet off. The task ends with the
-    /// connection, or when the server stops; the handle need not be kept.
+    /// It has no address, counts as loopback, and has telnet off. The conversation goes on by
+    /// itself until the connection ends or the server stops; the handle, which tells when, need
+    /// not be kept. [`serve`](Server::serve) must be running for held seats to end in time.
     pub fn attach<S>(&self, stream: S) -> JoinHandle<()>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -132,10 +142,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        match self.admit(origin.address) {
-            Ok((place, visit)) => self.spawn(stream, origin, place, visit),
-            Err(_) => self.0.sessions.spawn(turn_away(stream)),
-        }
+        self.0.reception.welcome(LineStream::new(stream, origin.telnet), origin.address)
     }
 
     /// Serves until `shutdown` completes; then stops accepting, tells everybody, finishes what was
@@ -147,107 +154,43 @@ impl Server {
         };
         // Dropping the set ends accepting and closes the listeners.
         let mut accepting = JoinSet::new();
-        for listener in listeners {
-            accepting.spawn(self.clone().accept(listener));
+        for (door, listener) in listeners {
+            accepting.spawn(accept(self.0.reception.clone(), door, listener));
         }
         tokio::select! {
             biased;
             () = shutdown => {}
-            () = self.0.hub.keep_expiring() => {}
+            () = self.0.reception.hub().keep_expiring() => {}
         }
         accepting.shutdown().await;
-        info!(connections = self.0.bulletin.connections(), "stopping");
-        self.0.bulletin.stop();
-        self.0.sessions.close();
-        if tokio::time::timeout(STOP, self.0.sessions.wait()).await.is_err() {
-            self.0.abort.cancel();
-            self.0.sessions.wait().await;
-        }
+        self.0.reception.stop().await;
     }
+}
 
-    async fn accept(self, listener: TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((stream, address)) => self.welcome(stream, address),
-                // The peer was gone before it was accepted: the next one is not.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    // No file or no memory: trying again at once would only spin.
-                    warn!(%error, "cannot accept");
-                    tokio::time::sleep(ACCEPT_REST).await;
-                }
+async fn accept(reception: Reception, door: Door, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => door.open(&reception, stream, address),
+            // The peer was gone before it was accepted: the next one is not.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                // No file or no memory: trying again at once would only spin.
+                warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_REST).await;
             }
         }
     }
+}
 
-    fn welcome(&self, stream: TcpStream, address: SocketAddr) {
-        let origin = Origin { address: Some(address), telnet: true };
-        match self.admit(origin.address) {
-            Ok((place, visit)) => drop(self.spawn(stream, origin, place, visit)),
-            // Past even this bound the connection is closed without a word.
-            Err(limit) => {
-                debug!(peer = %address, limit, "turned away");
-                if let Ok(permit) = self.0.turned_away.clone().try_acquire_owned() {
-                    self.0.sessions.spawn(async move {
-                        turn_away(stream).await;
-                        drop(permit);
-                    });
-                }
+impl Door {
+    fn open(self, reception: &Reception, stream: TcpStream, address: SocketAddr) {
+        match self {
+            Door::Lines => drop(reception.welcome(LineStream::new(stream, true), Some(address))),
+            #[cfg(feature = "web")]
+            Door::Web(entrance) => {
+                reception.spawn(web::serve(reception.clone(), entrance, stream, address));
             }
         }
-    }
-
-    /// Finds a place for a connection, or tells which limit has none.
-    fn admit(
-        &self,
-        address: Option<SocketAddr>,
-    ) -> Result<(OwnedSemaphorePermit, Visit), &'static str> {
-        let place = self.0.places.clone().try_acquire_owned().map_err(|_| "max-connections")?;
-        let most = self.0.hub.config().max_per_address;
-        let visit = self.0.visitors.enter(address.map(|address| address.ip()), most);
-        Ok((place, visit.map_err(|_| "max-per-address")?))
-    }
-
-    fn spawn<S>(
-        &self,
-        stream: S,
-        origin: Origin,
-        place: OwnedSemaphorePermit,
-        visit: Visit,
-    ) -> JoinHandle<()>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let connection = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let span = match origin.address {
-            Some(peer) => info_span!("connection", connection, %peer),
-            None => info_span!("connection", connection),
-        };
-        let is_stranger = !visit.is_exempt();
-        let opening = Opening {
-            hub: self.0.hub.clone(),
-            news: self.0.bulletin.subscribe(),
-            visit,
-            telnet: origin.telnet,
-            is_stranger,
-        };
-        let abort = self.0.abort.clone();
-        let conversation = async move {
-            info!("connected");
-            let session = Session::new(stream, opening);
-            if let Some((end, counts)) = abort.run_until_cancelled(session.run()).await {
-                if matches!(end, End::Tls) {
-                    info!("a TLS hello came on a port that speaks plain lines");
-                }
-                let (reason, lines, messages) = (end.as_str(), counts.lines, counts.messages);
-                let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);
-                info!(reason, lines, messages, bytes_in, bytes_out, "ended");
-            } else {
-                info!(reason = "aborted", "ended");
-            }
-            drop(place);
-        };
-        self.0.sessions.spawn(conversation.instrument(span))
     }
 }
 

@@ -28,9 +28,34 @@ pub(crate) struct Serve {
     #[arg(value_parser = parse_address)]
     listen: Vec<SocketAddr>,
 
-    /// Listen on all interfaces, port 7777: people on the network can come
+    /// Where the bridge for browsers listens; may be given more than once [default:
+    /// 127.0.0.1:7778]
+    #[arg(long, value_name = "ADDR:PORT", env = "PARLOR_WEB", value_delimiter = ',')]
+    #[arg(value_parser = parse_address)]
+    web: Vec<SocketAddr>,
+
+    /// No bridge for browsers
+    #[arg(long, env = "PARLOR_NO_WEB", value_parser = FalseyValueParser::new())]
+    no_web: bool,
+
+    /// Listen on all interfaces, ports 7777 and 7778: people on the network can come
     #[arg(long, env = "PARLOR_PUBLIC", value_parser = FalseyValueParser::new())]
     public: bool,
+
+    /// An origin whose pages may use the bridge, besides its own, like https://example.org; may be
+    /// given more than once
+    #[arg(long, value_name = "ORIGIN", env = "PARLOR_ALLOW_ORIGIN", value_delimiter = ',')]
+    #[arg(value_parser = parse_origin)]
+    allow_origin: Vec<String>,
+
+    /// An origin whose pages may show the page in a frame; may be given more than once
+    #[arg(long, value_name = "ORIGIN", env = "PARLOR_EMBED_ORIGIN", value_delimiter = ',')]
+    #[arg(value_parser = parse_origin)]
+    embed_origin: Vec<String>,
+
+    /// A proxy stands before the bridge: believe its X-Forwarded-For, and any Host
+    #[arg(long, env = "PARLOR_TRUST_PROXY", value_parser = FalseyValueParser::new())]
+    trust_proxy: bool,
 
     /// Write the ports that are really bound to this file, as JSON, once all listen
     #[arg(long, value_name = "FILE", env = "PARLOR_PORTS_FILE")]
@@ -134,14 +159,27 @@ impl Serve {
 
     fn config(&self) -> Result<Config, String> {
         let mut config = Config::default();
-        if self.public && !self.listen.is_empty() {
-            return Err("--public and --listen say two things; take one of them".to_owned());
+        if self.public && !(self.listen.is_empty() && self.web.is_empty()) {
+            return Err("--public says where to listen; give no --listen and no --web".to_owned());
         }
-        if self.public {
-            config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, Config::PORT))];
-        } else if !self.listen.is_empty() {
-            config.listen.clone_from(&self.listen);
+        if self.no_web && !self.web.is_empty() {
+            return Err("--no-web and --web say two things; take one of them".to_owned());
         }
+        let host: IpAddr = match self.public {
+            true => Ipv6Addr::UNSPECIFIED.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
+        };
+        let or_default = |given: &[SocketAddr], port| match given {
+            [] => vec![SocketAddr::new(host, port)],
+            given => given.to_vec(),
+        };
+        config.listen = or_default(&self.listen, Config::PORT);
+        if !self.no_web {
+            config.web = or_default(&self.web, Config::WEB_PORT);
+        }
+        config.allow_origins.clone_from(&self.allow_origin);
+        config.embed_origins.clone_from(&self.embed_origin);
+        config.trust_proxy = self.trust_proxy;
         config.rate = self.rate;
         config.burst = self.burst;
         config.hold = self.hold;
@@ -186,10 +224,10 @@ impl Serve {
         // Signals count from here: whoever reads the ports file may stop the server at once.
         let stop = stop_signal().map_err(|error| failed(format!("cannot start: {error}")))?;
         if let Some(file) = &self.ports_file {
-            write_ports(file, server.local_addrs())
+            write_ports(file, server.local_addrs(), server.web_addrs())
                 .map_err(|error| failed(format!("cannot write {}: {error}", file.display())))?;
         }
-        self.tell_what_to_do(server.local_addrs());
+        self.tell_what_to_do(server.local_addrs(), server.web_addrs());
         server.serve(stop).await;
         info!("stopped");
         Ok(())
@@ -202,7 +240,9 @@ impl Serve {
             if !self.public || error.is_in_use() {
                 return Err(error);
             }
-            config.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, Config::PORT))];
+            for address in config.listen.iter_mut().chain(&mut config.web) {
+                address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+            }
             Server::bind(config)
         });
         bound.map_err(|error| match error.is_in_use() {
@@ -212,10 +252,13 @@ impl Serve {
     }
 
     /// What a person does next.
-    fn tell_what_to_do(&self, bound: &[SocketAddr]) {
+    fn tell_what_to_do(&self, bound: &[SocketAddr], web: &[SocketAddr]) {
         if self.log_format == LogFormat::Json {
             for address in bound {
                 info!(%address, "listening");
+            }
+            for address in web {
+                info!(%address, "listening for browsers");
             }
             return;
         }
@@ -233,7 +276,14 @@ impl Serve {
             }
         }
         text.push_str("  Then type:           CREATE yourname   (or HELP)\n");
-        if bound.iter().all(|address| address.ip().is_loopback()) {
+        for address in web {
+            let (here, elsewhere) = reachable(address.ip());
+            for host in here.into_iter().chain(elsewhere) {
+                let url = SocketAddr::new(host, address.port());
+                let _ = writeln!(text, "  In a browser:        http://{url}/");
+            }
+        }
+        if bound.iter().chain(web).all(|address| address.ip().is_loopback()) {
             text.push_str("  For others to come:  start it with --public\n");
         }
         text.push_str("  To stop it:          Ctrl-C\n");
@@ -266,15 +316,17 @@ fn port_in_use(error: &BindError) -> String {
     let another = SocketAddr::new(address.ip(), 0);
     format!(
         "port {port} is in use ({address}): another program listens there, maybe another parlor. \
-         Stop it, or take any free port with --listen {another}"
+         Stop it, or take any free ports with --listen {another} --web {another}"
     )
 }
 
-/// The line addresses and those of the web bridge, which this version doesn't have. Written
-/// beside the file and then moved there: a reader sees nothing or all.
-fn write_ports(file: &Path, bound: &[SocketAddr]) -> io::Result<()> {
-    let quoted: Vec<_> = bound.iter().map(|address| format!("\"{address}\"")).collect();
-    let json = format!("{{\"line\":[{}],\"web\":[]}}\n", quoted.join(","));
+/// Written beside the file and then moved there: a reader sees nothing or all.
+fn write_ports(file: &Path, lines: &[SocketAddr], web: &[SocketAddr]) -> io::Result<()> {
+    let list = |bound: &[SocketAddr]| {
+        let quoted: Vec<_> = bound.iter().map(|address| format!("\"{address}\"")).collect();
+        quoted.join(",")
+    };
+    let json = format!("{{\"line\":[{}],\"web\":[{}]}}\n", list(lines), list(web));
     let mut whole = file.as_os_str().to_owned();
     whole.push(".part");
     fs::write(&whole, json)?;
@@ -326,6 +378,16 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     };
     let example = "it is written ADDR:PORT, like 127.0.0.1:7777, 0.0.0.0:7777 or [::1]:7777";
     text.parse().map_err(|_| example.to_owned())
+}
+
+fn parse_origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', ' ', ';', ',']) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it is written like https://example.org, without a path".to_owned()),
+    }
 }
 
 fn parse_lobby(text: &str) -> Result<RoomCode, String> {

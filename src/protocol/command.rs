@@ -50,20 +50,25 @@ impl<'a> Command<'a> {
     /// The line has no ending, no [`forbidden`](super::forbidden) character, and isn't blank.
     /// Mistakes are looked for in the order that PROTOCOL.md gives.
     pub fn parse(line: &'a str, seated: bool, talk: bool) -> Result<Command<'a>, Reject> {
-        let line = match line.strip_prefix('/') {
-            _ if !talk => line,
-            Some(command) if !command.starts_with('/') => command,
-            Some(text) => return say(text, seated),
-            None => return say(line, seated),
+        let (verb, rest) = match split_verb(line, talk)? {
+            Some(command) => command,
+            // A bare line in talk mode is a message; the first of two slashes says so.
+            None => {
+                check_standing(Verb::Msg, seated)?;
+                let text = if line.starts_with("//") { &line[1..] } else { line };
+                return Ok(Command::Msg(text_of(Verb::Msg, text)?));
+            }
         };
-        let line = line.trim_start_matches(BLANKS);
-        let (word, rest) = split_word(line);
-        let verb = Verb::parse(word).ok_or_else(|| unknown(line, talk))?;
         let names_no_seat = verb == Verb::Create && is_blank(rest);
         if !names_no_seat {
             check_standing(verb, seated)?;
         }
         parse_arguments(verb, rest)
+    }
+
+    /// Which command a line is, whatever else is wrong with it.
+    pub(crate) fn verb_of(line: &str, talk: bool) -> Result<Verb, Reject> {
+        Ok(split_verb(line, talk)?.map_or(Verb::Msg, |(verb, _)| verb))
     }
 
     /// Whether this is a message to the room: messages of one read are published together.
@@ -77,10 +82,17 @@ impl<'a> Command<'a> {
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// A bare line in talk mode is a message.
-fn say(text: &str, seated: bool) -> Result<Command<'_>, Reject> {
-    check_standing(Verb::Msg, seated)?;
-    Ok(Command::Msg(text_of(Verb::Msg, text)?))
+/// The verb of a line and what stands behind it; `None` for what talk mode says as it stands.
+fn split_verb(line: &str, talk: bool) -> Result<Option<(Verb, &str)>, Reject> {
+    let command = match line.strip_prefix('/') {
+        _ if !talk => line,
+        Some(command) if !command.starts_with('/') => command,
+        _ => return Ok(None),
+    };
+    let command = command.trim_start_matches(BLANKS);
+    let (word, rest) = split_word(command);
+    let verb = Verb::parse(word).ok_or_else(|| unknown(command, talk))?;
+    Ok(Some((verb, rest)))
 }
 
 fn check_standing(verb: Verb, seated: bool) -> Result<(), Reject> {

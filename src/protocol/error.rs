@@ -102,6 +102,11 @@ impl Reject {
         Reject::new(verb, ErrorCode::BadArgs, format!("Usage: {}", verb.usage()))
     }
 
+    pub(crate) fn shutting_down(verb: Verb) -> Reject {
+        let text = "The server is stopping; this was not done.";
+        Reject::new(verb, ErrorCode::ShuttingDown, text)
+    }
+
     pub(crate) fn line_too_long() -> Reject {
         let text = format!("A line has at most {LINE_BYTES} bytes; send it in parts.");
         Reject::of_line(ErrorCode::LineTooLong, text)

@@ -81,6 +81,24 @@ pub const KEEPALIVE_RETRIES: u32 = 3;
 /// so it must be longer than [`STALL`].
 pub const USER_TIMEOUT: Duration = Duration::from_secs(40);
 
+// The bridge.
+
+/// Bytes of a WebSocket frame or message. A longer line than [`LINE_BYTES`] that fits gets its
+/// `ERR`, as on TCP; what doesn't fit ends the connection.
+pub const FRAME_BYTES: usize = 4 * LINE_BYTES;
+/// Frames that are taken from a WebSocket before they are executed.
+pub const FRAMES_A_READ: usize = 64;
+/// Bytes of a WebSocket's buffers, each way.
+pub const WEB_SOCKET_BUFFER_BYTES: usize = 1 << 10;
+/// How often a WebSocket's peer is asked whether it is there.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// How long a client may take for the head of a request.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a request's head.
+pub const HEADER_BYTES: usize = 8 << 10;
+/// Bytes of a text that is made a QR code.
+pub const QR_BYTES: usize = 200;
+
 // The server.
 
 /// Connections that the kernel may hold for a listener until they are accepted.

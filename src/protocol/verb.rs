@@ -91,17 +91,6 @@ impl Verb {
         "HELP command tells more about one.",
     ];
 
-    /// The verb of a line that is a command, in talk mode or not.
-    pub(crate) fn of_line(line: &str, talk: bool) -> Verb {
-        let command = match line.strip_prefix('/') {
-            Some(command) if talk && !command.starts_with('/') => command,
-            _ if talk => return Verb::Msg,
-            _ => line,
-        };
-        let word = command.split([' ', '\t']).find(|word| !word.is_empty()).unwrap_or_default();
-        Verb::parse(word).unwrap_or(Verb::Msg)
-    }
-
     /// Reads a verb in any ASCII case.
     pub fn parse(word: &str) -> Option<Verb> {
         Verb::ALL.iter().copied().find(|verb| verb.as_str().eq_ignore_ascii_case(word))

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::timetable::{Appointment, Ending, Timetable};
 use super::{Entered, Refusal, Room, Seat, Shared, Visit};
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::protocol::limits::{
     CODE_MAX_CHARS, CODE_MIN_CHARS, CODE_REST, CODES_RESTING, TOTAL_BACKLOG_BYTES, UNENTERED,
 };
@@ -46,6 +47,7 @@ impl Hub {
         let shared = Shared {
             config,
             timetable: Timetable::default(),
+            metrics: Metrics::default(),
             tell_bytes: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
         };
@@ -64,6 +66,11 @@ impl Hub {
         Ok(self.make_room(&Visit::exempt())?.code)
     }
 
+    /// The code of the room that always exists, if there is one.
+    pub fn lobby(&self) -> Option<RoomCode> {
+        self.config().lobby
+    }
+
     /// Enters a room under a name.
     ///
     /// Fails if the code or the name is malformed, there is no such room, it is locked or full,
@@ -73,8 +80,23 @@ impl Hub {
         Ok(self.enter(code, name, 0, false, Visit::exempt())?.seat)
     }
 
+    /// Ends all rooms: members without a connection learn that the server has stopped.
+    pub(crate) fn shut_down(&self) {
+        let rooms: Vec<_> = self.rooms().by_code.values().cloned().collect();
+        rooms.iter().for_each(|room| room.shut_down());
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.0.shared.config
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.shared.metrics
+    }
+
+    /// Rooms at this moment, the lobby among them.
+    pub(crate) fn rooms_now(&self) -> usize {
+        self.rooms().by_code.len()
     }
 
     pub(crate) fn make_room(&self, visit: &Visit) -> Result<Arc<Room>, Refusal> {

@@ -35,6 +35,7 @@ pub(crate) use visitors::{Unentered, Visit, Visitors};
 use wake_up::WakeUp;
 
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::protocol::limits::{HISTORY_BYTES, ROOM_BACKLOG_BYTES};
 use crate::protocol::{Bye, ByeReason, Event, Line, Name, NoticeKind, RoomCode};
 
@@ -43,6 +44,7 @@ use crate::protocol::{Bye, ByeReason, Event, Line, Name, NoticeKind, RoomCode};
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) timetable: Timetable,
+    pub(crate) metrics: Metrics,
     /// Bytes that wait in mailboxes.
     tell_bytes: AtomicUsize,
     /// Bytes that rooms keep for readers who are behind.
@@ -78,6 +80,8 @@ enum Closed {
     /// The last seat has ended, or nobody came.
     Empty,
     ByHost,
+    /// The server has stopped.
+    Shutdown,
 }
 
 /// What was done, and the place in the log behind which it is answered.
@@ -141,6 +145,11 @@ impl Room {
         })
     }
 
+    /// Ends the room because the server has stopped.
+    fn shut_down(&self) {
+        self.change(|state| state.close(Closed::Shutdown));
+    }
+
     fn was_entered(&self) -> bool {
         self.lock_state().entered
     }
@@ -174,8 +183,10 @@ const NOBODY: u64 = 0;
 impl State {
     /// The member whose key this is, if it still opens the seat.
     fn seat(&mut self, key: SeatKey) -> Result<&mut Member, Refusal> {
-        if self.closed.is_some() {
-            return Err(Refusal::Gone(Bye::new(ByeReason::Closed)));
+        match self.closed {
+            None => {}
+            Some(Closed::Shutdown) => return Err(Refusal::Gone(Bye::new(ByeReason::Shutdown))),
+            Some(_) => return Err(Refusal::Gone(Bye::new(ByeReason::Closed))),
         }
         let member = self.members.get_mut(key.slot);
         match member.filter(|member| member.generation == key.generation) {

@@ -39,6 +39,8 @@ pub struct Seat {
     token: Option<Token>,
     visit: Visit,
     ends: Ended,
+    /// [`next`](Seat::next) has told why the seat is gone.
+    told_bye: bool,
 }
 
 /// A message was accepted: its place in the room's order, and its time.
@@ -119,6 +121,7 @@ impl Seat {
             token,
             visit,
             ends: Ended::Left(LeftReason::Quit),
+            told_bye: false,
         };
         Entered { seat, last_id: cursor.id, members, lines, said }
     }
@@ -137,6 +140,9 @@ impl Seat {
     ///
     /// Returns once the message is kept, with its id and time, or why it was not accepted:
     /// it is no [`Text`], the member is muted, or the seat is gone.
+    ///
+    /// A member who only speaks should call [`next`](Seat::next) now and then all the same: the
+    /// room keeps for him what he has not heard, up to 16 MiB.
     pub async fn say(&self, text: &str) -> Result<Said, Refusal> {
         let said = self.room.publish(self.key, &[Text::new(text)?])?;
         self.hub.relieve();
@@ -144,7 +150,16 @@ impl Seat {
         said.first().copied().ok_or(Refusal::BadId)
     }
 
-    /// Waits for what happens next; `None` once the seat is gone. One's own doings don't come.
+    /// Says something to one member only.
+    ///
+    /// Returns once it is accepted: that is no promise that it is read. Fails if there is no such
+    /// member, too much waits for him, or for the reasons of [`say`](Seat::say).
+    pub async fn tell(&self, name: &str, text: &str) -> Result<(), Refusal> {
+        self.room.tell(self.key, &Name::parse(name)?, Text::new(text)?).map(drop)
+    }
+
+    /// Waits for what happens next. One's own doings don't come. When the seat is gone, the last
+    /// event is [`Event::Bye`], which says why, and then there is `None`.
     ///
     /// Who doesn't call it falls behind, up to what the room keeps; then [`Event::Gap`] tells
     /// how many messages were skipped. A wait that is dropped loses nothing.
@@ -164,7 +179,13 @@ impl Seat {
             let mut taken = std::mem::take(&mut self.taken);
             let followed = std::future::poll_fn(|cx| self.poll_follow(cx, &mut taken)).await;
             self.taken = taken;
-            followed.ok()?;
+            if let Err(refusal) = followed {
+                let is_first = !std::mem::replace(&mut self.told_bye, true);
+                return match refusal {
+                    Refusal::Gone(bye) if is_first => Some(Event::Bye(bye)),
+                    _ => None,
+                };
+            }
         }
     }
 
@@ -209,7 +230,7 @@ impl Seat {
         std::mem::take(&mut self.reading.unmet)
     }
 
-    pub(crate) fn tell(&self, to: &Name, text: Text<'_>) -> Ordered<Name> {
+    pub(crate) fn tell_member(&self, to: &Name, text: Text<'_>) -> Ordered<Name> {
         self.room.tell(self.key, to, text)
     }
 

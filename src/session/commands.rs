@@ -5,18 +5,17 @@ use std::task::Poll;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{End, Session, too_late, trace};
+use super::{End, Session, trace};
 use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
     Command, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
 };
 use crate::room::{Ended, Entered, Ordered, Refusal};
-use crate::transport::{Ending, Received};
+use crate::transport::{Ending, Received, Transport};
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+impl<T: Transport> Session<T> {
     /// Executes what one read brought, as far as the client's pace allows.
     pub(super) async fn execute_inbox(&mut self) -> Result<(), End> {
         while !self.inbox.is_empty() && self.pace.allows() {
@@ -54,7 +53,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.inbox.drain(..messages);
         self.counts.lines += messages as u64;
         match published {
-            Ok(()) => self.counts.messages += messages as u64,
+            Ok(()) => {
+                self.counts.messages += messages as u64;
+                self.hub.metrics().messages.add(messages as u64);
+            }
             Err(refusal) => {
                 for _ in 0..messages {
                     self.refuse(Verb::Msg, refusal.clone()).await?;
@@ -72,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Some(Received::Bad(reject, ending)) => {
                 self.begin_line(ending, reject.code.as_str()).await?;
                 self.settle().await?;
-                self.say(&reject);
+                self.reject(&reject);
             }
             Some(Received::Line(line, ending)) => {
                 self.begin_line(ending, &line).await?;
@@ -83,6 +85,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 return Err(End::Http);
             }
             Some(Received::Tls) => return Err(End::Tls),
+            Some(Received::Closed) => {
+                self.settle().await?;
+                return Err(End::Eof);
+            }
             Some(Received::Eof) => {
                 self.settle().await?;
                 self.input_ended = true;
@@ -116,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Ok(command) => command,
             Err(reject) => {
                 self.settle().await?;
-                self.say(&reject);
+                self.reject(&reject);
                 return Ok(());
             }
         };
@@ -217,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let Some(seat) = &mut self.seat else { return Ok(()) };
         match command {
             Command::Tell { name, text } => {
-                let told = seat.tell(&name, text);
+                let told = seat.tell_member(&name, text);
                 if let Some(name) = self.ordered(Verb::Tell, told).await? {
                     self.say(&Reply::Told { name: &name });
                 }
@@ -322,13 +328,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 } else {
                     self.visit.guessed_wrong(Instant::now());
                     let text = "That is not the operators' secret.";
-                    self.say(&Reject::new(Verb::Oper, ErrorCode::BadSecret, text));
+                    self.reject(&Reject::new(Verb::Oper, ErrorCode::BadSecret, text));
                 }
             }
             Command::Announce(_) if !self.operator => {
                 self.settle().await?;
                 let text = "Only operators announce: OPER secret first.";
-                self.say(&Reject::new(Verb::Announce, ErrorCode::NotHost, text));
+                self.reject(&Reject::new(Verb::Announce, ErrorCode::NotHost, text));
             }
             Command::Announce(text) => {
                 self.settle().await?;
@@ -372,7 +378,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Lets everything come first that was ordered before a command took effect, or its refusal.
-    async fn ordered<T>(&mut self, verb: Verb, result: Ordered<T>) -> Result<Option<T>, End> {
+    async fn ordered<V>(&mut self, verb: Verb, result: Ordered<V>) -> Result<Option<V>, End> {
         match result {
             Ok((value, place)) => {
                 self.catch_up(place).await?;
@@ -387,7 +393,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Err(End::Gone(bye));
         }
         self.settle().await?;
-        self.say(&Reject::new(verb, refusal.code(), refusal.to_string()));
+        self.reject(&Reject::new(verb, refusal.code(), refusal.to_string()));
         Ok(())
     }
 
@@ -425,7 +431,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         });
         if !waited.await {
             self.begin_to_stop();
-            self.say(&too_late(verb));
+            self.reject(&Reject::shutting_down(verb));
             return Ok(false);
         }
         Ok(true)

@@ -5,42 +5,37 @@
 
 mod closing;
 mod commands;
-mod outbox;
 mod pace;
 
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::future::poll_fn;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tracing::info;
 
 use crate::bulletin::{News, Subscription};
 use crate::config::Config;
 use crate::protocol::limits::{
-    FLUSH_BYTES, LINE_BYTES, LINGER, READ_BYTES, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
+    FLUSH_BYTES, LINE_BYTES, LINGER, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
 };
 use crate::protocol::{
-    Bye, ByeReason, Command, ErrorCode, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb,
+    Bye, ByeReason, Command, Event, LeftReason, Line, NoticeKind, Reject, Reply,
 };
 use crate::room::{Cursor, Ended, Followed, Hub, Refusal, Seat, Visit};
-use crate::transport::{Answer, LineDecoder, Received};
+use crate::transport::{Answer, Outbox, Received, Transport};
 pub(crate) use closing::turn_away;
-use closing::{drain, not_http, write_rest};
-use outbox::Outbox;
+use closing::{not_http, write_rest};
 use pace::Pace;
 
 /// One connection's conversation.
-pub(crate) struct Session<S> {
-    stream: S,
-    decoder: LineDecoder,
+pub(crate) struct Session<T> {
+    transport: T,
     /// What was read and is not executed yet: one read's worth at most.
     inbox: VecDeque<Received>,
-    outbox: Outbox,
+    outbox: Outbox<Cursor>,
     hub: Hub,
     seat: Option<Seat>,
     /// What was taken from the log: empty between two steps.
@@ -68,8 +63,6 @@ pub(crate) struct Opening {
     pub(crate) hub: Hub,
     pub(crate) news: Subscription,
     pub(crate) visit: Visit,
-    /// Whether telnet's sequences and editing keys are taken for what they are.
-    pub(crate) telnet: bool,
     /// Whether the client is paced when the configuration doesn't say.
     pub(crate) is_stranger: bool,
 }
@@ -105,17 +98,16 @@ pub(crate) enum End {
     Tls,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    pub(crate) fn new(stream: S, opening: Opening) -> Session<S> {
-        let Opening { hub, news, visit, telnet, is_stranger } = opening;
+impl<T: Transport> Session<T> {
+    pub(crate) fn new(transport: T, opening: Opening) -> Session<T> {
+        let Opening { hub, news, visit, is_stranger } = opening;
         let config = hub.config();
         let default_rate = if is_stranger { Config::RATE } else { 0 };
         let pace = Pace::new(config.rate.unwrap_or(default_rate), config.burst);
         Session {
-            stream,
-            decoder: LineDecoder::new(telnet),
+            transport,
             inbox: VecDeque::new(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(T::FRAMING),
             hub,
             seat: None,
             followed: VecDeque::new(),
@@ -218,18 +210,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Poll::Ready(result.map_err(End::from))
     }
 
-    /// One read, taken apart. An idle connection has no buffer: this one is on the stack.
+    /// One read, taken apart.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
-        let mut bytes = ReadBuf::uninit(&mut bytes);
-        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes)) {
-            Ok(()) if bytes.filled().is_empty() => self.decoder.finish(&mut self.inbox),
-            Ok(()) => self.decoder.feed(bytes.filled(), &mut self.inbox),
-            Err(_) => return Poll::Ready(Err(End::Broken)),
-        }
-        self.counts.bytes_in += bytes.filled().len() as u64;
-        self.pace.spend(self.decoder.take_surcharge() as usize);
-        for answer in self.decoder.take_answers() {
+        let Ok(intake) = ready!(self.transport.poll_receive(cx, &mut self.inbox)) else {
+            return Poll::Ready(Err(End::Broken));
+        };
+        self.counts.bytes_in += intake.bytes as u64;
+        self.hub.metrics().bytes_in.add(intake.bytes as u64);
+        self.pace.spend(intake.surcharge as usize);
+        for answer in intake.answers {
             match answer {
                 Answer::Option(bytes) => self.outbox.raw(&bytes),
                 Answer::Here => self.notice(NoticeKind::Here, "parlor is here."),
@@ -248,9 +237,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         while !self.outbox.is_empty() {
-            match self.outbox.poll_write(&mut self.stream, cx) {
+            match self.transport.poll_send(cx, &mut self.outbox) {
                 Poll::Ready(Ok(written)) => {
-                    self.counts.bytes_out += written as u64;
+                    self.count_written(written as u64);
                     self.stall = None;
                 }
                 // From now on output counts as written: what was received runs all the same.
@@ -289,11 +278,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn refuse_rest(&mut self) {
         for received in std::mem::take(&mut self.inbox) {
             match received {
-                Received::Bad(reject, _) => self.say(&reject),
+                Received::Bad(reject, _) => self.reject(&reject),
                 Received::Line(line, _) => {
-                    let command = Command::parse(&line, self.seat.is_some(), self.talk);
-                    let refused = command.map(|_| too_late(Verb::of_line(&line, self.talk)));
-                    self.say(&refused.unwrap_or_else(|mistake| mistake));
+                    let verb = Command::parse(&line, self.seat.is_some(), self.talk)
+                        .and_then(|_| Command::verb_of(&line, self.talk));
+                    let answer = verb.map(Reject::shutting_down);
+                    self.reject(&answer.unwrap_or_else(|mistake| mistake));
                 }
                 _ => {}
             }
@@ -317,12 +307,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Moves what was taken from the log to the outbox.
     fn deliver(&mut self) {
+        self.hub.metrics().deliveries.add(self.followed.len() as u64);
         while let Some(followed) = self.followed.pop_front() {
             match followed {
                 Followed::Entry(line, at) => self.share(line, Some(at)),
                 Followed::Line(line) => self.share(line, None),
                 Followed::Own(said) => self.say(&Reply::from(said)),
-                Followed::Gap(messages) => self.say(&Event::Gap { messages }),
+                Followed::Gap(messages) => {
+                    self.hub.metrics().gaps.add(1);
+                    self.say(&Event::Gap { messages });
+                }
             }
         }
         if self.followed.capacity() > FOLLOWED_KEPT {
@@ -371,16 +365,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         match end.bye() {
             Some(bye) => self.say(&Event::Bye(bye)),
-            None if matches!(end, End::Http) => self.outbox.raw(not_http().as_bytes()),
+            None if matches!(end, End::Http) => self.outbox.raw(not_http(&self.hub).as_bytes()),
             None => {}
         }
         // Who has read nothing for long will not begin now.
         let patience = if matches!(end, End::Slow | End::Shutdown) { LINGER } else { STALL };
-        let last_words = write_rest(&mut self.outbox, &mut self.stream);
+        let last_words = write_rest(&mut self.outbox, &mut self.transport);
         if let Ok(written) = tokio::time::timeout(patience, last_words).await {
-            self.counts.bytes_out += written;
+            self.count_written(written);
         }
-        let _ = tokio::time::timeout(LINGER, drain(&mut self.stream)).await;
+        let is_written = self.outbox.is_empty();
+        let _ = tokio::time::timeout(LINGER, self.transport.close(is_written)).await;
+    }
+
+    fn count_written(&mut self, bytes: u64) {
+        self.counts.bytes_out += bytes;
+        self.hub.metrics().bytes_out.add(bytes);
+    }
+
+    /// Answers a line with an error.
+    fn reject(&mut self, reject: &Reject) {
+        self.hub.metrics().refusals.add(1);
+        self.say(reject);
     }
 
     /// Adds a line of this connection's own to the outbox.
@@ -398,11 +404,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn notice(&mut self, kind: NoticeKind, text: &'static str) {
         self.say(&Event::Notice { kind, text: text.into() });
     }
-}
-
-/// The answer to a line that a stopping server doesn't run.
-fn too_late(verb: Verb) -> Reject {
-    Reject::new(verb, ErrorCode::ShuttingDown, "The server is stopping; this was not done.")
 }
 
 /// For a lab: every line both ways, with escapes visible.

@@ -7,7 +7,7 @@ use tokio_util::codec::{Decoder, LinesCodec};
 
 use super::telnet::{Answer, Key, Telnet};
 use crate::protocol::limits::{LINE_BYTES, PACE_BYTES};
-use crate::protocol::{Reject, forbidden};
+use crate::protocol::{Reject, forbidden, is_blank};
 
 /// How a line ended; the server's lines then end the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +45,8 @@ pub enum Received {
     Tls,
     /// The end of the client's input; nothing follows.
     Eof,
+    /// The end of a WebSocket, both ways.
+    Closed,
 }
 
 /// Frames lines: telnet's sequences and the keys that edit a line are taken out on the way, and
@@ -336,11 +338,7 @@ impl LineDecoder {
         // The codec takes one CR off: that one must not be a CR of the line's own.
         self.line.extend_from_slice(b"\r\n");
         let received = match self.codec.decode(&mut self.line) {
-            Ok(Some(line)) if crate::protocol::is_blank(&line) => Received::Blank(ending),
-            Ok(Some(line)) if line.chars().any(forbidden) => {
-                Received::Bad(Reject::control_char(), ending)
-            }
-            Ok(Some(line)) => Received::Line(line, ending),
+            Ok(Some(line)) => checked(line, ending),
             Ok(None) | Err(_) => Received::Bad(Reject::not_utf8(), ending),
         };
         if matches!(received, Received::Blank(_)) {
@@ -364,6 +362,19 @@ impl LineDecoder {
         let before = steps(self.raw);
         self.raw = self.raw.saturating_add(bytes);
         self.surcharge += (steps(self.raw) - before) as u32;
+    }
+}
+
+/// Looks for what no line may hold.
+pub(super) fn checked(line: String, ending: Option<Ending>) -> Received {
+    if line.len() > LINE_BYTES {
+        Received::Bad(Reject::line_too_long(), ending)
+    } else if is_blank(&line) {
+        Received::Blank(ending)
+    } else if line.chars().any(forbidden) {
+        Received::Bad(Reject::control_char(), ending)
+    } else {
+        Received::Line(line, ending)
     }
 }
 
@@ -393,7 +404,7 @@ mod tests {
             Received::Blank(_) => Some(String::new()),
             Received::Http => Some("!http".to_owned()),
             Received::Tls => Some("!tls".to_owned()),
-            Received::Eof => None,
+            Received::Eof | Received::Closed => None,
         };
         whole.into_iter().filter_map(show).collect()
     }

@@ -1,7 +1,53 @@
 //! What a session needs of a connection, and no more. Knows no room.
 
+mod line_stream;
 mod lines;
+mod outbox;
 mod telnet;
+#[cfg(feature = "web")]
+mod web_socket;
 
+use std::collections::VecDeque;
+use std::io;
+use std::task::{Context, Poll};
+
+pub(crate) use line_stream::LineStream;
 pub use lines::{Ending, LineDecoder, Received};
+pub(crate) use outbox::{Framing, Outbox};
 pub(crate) use telnet::Answer;
+#[cfg(feature = "web")]
+pub(crate) use web_socket::WebSocket;
+
+/// A connection that brings lines and takes lines.
+pub(crate) trait Transport {
+    /// What is put around lines on their way out.
+    const FRAMING: Framing;
+
+    /// Reads once; what that completes is added to `inbox`, the end of the input as well.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbox: &mut VecDeque<Received>,
+    ) -> Poll<io::Result<Intake>>;
+
+    /// Writes once; `Ok(0)` if nothing waits.
+    fn poll_send<M: Copy>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &mut Outbox<M>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Closes the writing side and reads on until the peer closes too: a close while bytes are
+    /// unread would take the last line from it. `is_between_lines`: no line is half written.
+    fn close(&mut self, is_between_lines: bool) -> impl Future<Output = ()> + Send;
+}
+
+/// What one read was, beside the lines it completed.
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    pub(crate) bytes: usize,
+    /// What it cost beyond one for each line.
+    pub(crate) surcharge: u32,
+    /// What telnet wants to hear at once.
+    pub(crate) answers: Vec<Answer>,
+}

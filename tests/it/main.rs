@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod binary;
+mod bridge;
 mod class;
 mod clauses;
 mod client;
@@ -8,6 +9,7 @@ mod command_line;
 mod examples;
 mod grammar;
 mod layers;
+mod library;
 mod limits;
 mod order;
 mod pace;

@@ -11,10 +11,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use parlor::protocol::RoomCode;
 use parlor::{Config, Origin, Server};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream,
+};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// A case of a transcript file.
 pub(crate) struct Case {
@@ -179,6 +184,7 @@ impl Cut {
 enum Way {
     Pipe,
     Tcp,
+    WebSocket,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -291,6 +297,14 @@ impl Run {
                 let stream = TcpStream::connect(address).await.expect("a connection");
                 stream.set_nodelay(true).expect("no delay");
                 Box::new(stream)
+            }
+            Way::WebSocket => {
+                let address = self.server.web_addrs().first().expect("an address");
+                let url = format!("ws://{address}/ws");
+                let (socket, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
+                let (here, there) = tokio::io::duplex(1 << 16);
+                tokio::spawn(frames_as_lines(socket, there));
+                Box::new(here)
             }
         };
         let client =
@@ -470,6 +484,7 @@ impl Run {
 fn config(case: &Case) -> Config {
     let mut config = Config::default();
     config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    config.web = config.listen.clone();
     for (key, value) in &case.options {
         let number = || value.parse().unwrap_or_else(|_| panic!("{key}={value}"));
         match key.as_str() {
@@ -513,7 +528,7 @@ fn run_all(way: Way, cuts: &[Cut]) {
     for case in cases() {
         let waits = case.steps.iter().any(|step| matches!(step.action, Action::Advance(_)));
         // Time stands still only where nothing but the test moves.
-        if waits && way == Way::Tcp {
+        if waits && way != Way::Pipe || way == Way::WebSocket && !case.is_of_frames() {
             continue;
         }
         for &cut in cuts {
@@ -535,6 +550,56 @@ fn run_all(way: Way, cuts: &[Cut]) {
     let failed = failures.len();
     assert!(failures.is_empty(), "{failed} of {runs} runs failed:\n{}", failures.join("\n"));
     assert!(runs > 100, "only {runs} runs");
+}
+
+impl Case {
+    /// Whether the case says nothing of bytes below lines: endings, telnet, ends of file.
+    fn is_of_frames(&self) -> bool {
+        let below_lines = ["lines.txt", "telnet.txt"].contains(&self.file.as_str());
+        let has_bytes = |step: &Step| match &step.action {
+            Action::Send(text) => {
+                let line = text.strip_suffix("\\n");
+                line.is_none_or(|line| unescape(line).iter().any(u8::is_ascii_control))
+            }
+            Action::Eof => true,
+            _ => false,
+        };
+        // A bridge that is full says so in HTTP.
+        let is_of_places = self.options.iter().any(|(key, _)| key == "max-connections");
+        !below_lines && !is_of_places && !self.steps.iter().any(has_bytes)
+    }
+}
+
+/// Lets a WebSocket be used like a stream of lines.
+async fn frames_as_lines(
+    mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    lines: DuplexStream,
+) {
+    let (reader, mut writer) = tokio::io::split(lines);
+    let mut reader = BufReader::new(reader).lines();
+    loop {
+        tokio::select! {
+            line = reader.next_line() => match line {
+                Ok(Some(line)) if socket.send(Message::text(line.clone())).await.is_ok() => {}
+                _ => return,
+            },
+            frame = socket.next() => match frame {
+                Some(Ok(Message::Text(line))) => {
+                    let line = format!("{}\n", line.as_str());
+                    if writer.write_all(line.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return,
+            },
+        }
+    }
+}
+
+#[test]
+fn transcripts_run_over_a_web_socket() {
+    run_all(Way::WebSocket, &[Cut::Whole, Cut::Glued]);
 }
 
 #[test]

@@ -9,33 +9,73 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
+use super::Ending;
 use crate::protocol::Line;
-use crate::room::Cursor;
-use crate::transport::Ending;
 
 /// Lines in the order in which they are written. Lines of a room are shared with all other
 /// readers; only what is this connection's own is copied.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    pieces: VecDeque<Piece>,
+///
+/// `M` marks where a shared line stands in the room's log.
+#[derive(Debug)]
+pub(crate) struct Outbox<M> {
+    pieces: VecDeque<Piece<M>>,
     /// Bytes of the front piece that are written.
     written: usize,
     /// Bytes of all pieces, the written ones included.
     bytes: usize,
     /// Lines of the log among the pieces.
     entries: usize,
-    /// How lines end that are added now.
-    ending: Ending,
+    /// What is put around lines that are added now.
+    framing: Framing,
     /// Writing has failed: from then on everything counts as written.
     is_broken: bool,
 }
 
+/// What makes a line of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    Lines(Ending),
+    /// Each line is a text frame of a WebSocket.
+    Frames,
+}
+
 #[derive(Debug)]
-enum Piece {
-    /// Replies, with their endings.
+enum Piece<M> {
+    /// Replies, with their framing.
     Own(BytesMut),
     /// A line shared with others; where it stands in the log, unless it belongs to a reply.
-    Shared { line: Line, ending: Ending, at: Option<Cursor> },
+    Shared { line: Line, frame: Frame, at: Option<M> },
+}
+
+/// What is put around one shared line.
+#[derive(Debug, Clone, Copy)]
+enum Frame {
+    Ending(Ending),
+    Header(Header),
+}
+
+/// The header of an unmasked text frame (RFC 6455, 5.2): 2 bytes, or 4 from 126 bytes on.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    bytes: [u8; 4],
+    len: u8,
+}
+
+impl Header {
+    /// Lines are shorter than the 64 KiB that need a longer header.
+    fn of_text(bytes: usize) -> Header {
+        const FINAL_TEXT: u8 = 0x81;
+        const TWO_MORE_BYTES: u8 = 126;
+        let [high, low] = (bytes as u16).to_be_bytes();
+        match bytes {
+            0..126 => Header { bytes: [FINAL_TEXT, low, 0, 0], len: 2 },
+            _ => Header { bytes: [FINAL_TEXT, TWO_MORE_BYTES, high, low], len: 4 },
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
 }
 
 /// Slices of one write: enough for what a busy room brings between two wake-ups, and small
@@ -45,7 +85,12 @@ const SLICES: usize = 64;
 /// An empty outbox keeps room for so many pieces; after a burst it gives the rest back.
 const PIECES_KEPT: usize = 8;
 
-impl Outbox {
+impl<M: Copy> Outbox<M> {
+    pub(crate) fn new(framing: Framing) -> Outbox<M> {
+        let pieces = VecDeque::new();
+        Outbox { pieces, written: 0, bytes: 0, entries: 0, framing, is_broken: false }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -64,20 +109,31 @@ impl Outbox {
         self.is_broken
     }
 
+    /// How lines end that are added now; frames have no endings.
     pub(crate) fn ending(&self) -> Ending {
-        self.ending
+        match self.framing {
+            Framing::Lines(ending) => ending,
+            Framing::Frames => Ending::Lf,
+        }
     }
 
     pub(crate) fn set_ending(&mut self, ending: Ending) {
-        self.ending = ending;
+        if let Framing::Lines(now) = &mut self.framing {
+            *now = ending;
+        }
     }
 
     /// Adds a line of this connection's own.
     pub(crate) fn line(&mut self, content: &impl Display) {
-        let ending = self.ending.as_str();
-        // Writing to a BytesMut grows it; it doesn't fail.
+        let framing = self.framing;
         self.own(|bytes| {
-            let _ = write!(bytes, "{content}{ending}");
+            let start = bytes.len();
+            // Writing to a BytesMut grows it; it doesn't fail.
+            let _ = write!(bytes, "{content}");
+            match framing {
+                Framing::Lines(ending) => bytes.extend_from_slice(ending.as_str().as_bytes()),
+                Framing::Frames => put_header(bytes, start),
+            }
         });
     }
 
@@ -101,9 +157,13 @@ impl Outbox {
     }
 
     /// Adds a shared line; `at` is where it stands in the log, if it can be read there again.
-    pub(crate) fn shared(&mut self, line: Line, at: Option<Cursor>) {
+    pub(crate) fn shared(&mut self, line: Line, at: Option<M>) {
         if !self.is_broken {
-            let piece = Piece::Shared { line, ending: self.ending, at };
+            let frame = match self.framing {
+                Framing::Lines(ending) => Frame::Ending(ending),
+                Framing::Frames => Frame::Header(Header::of_text(line.as_str().len())),
+            };
+            let piece = Piece::Shared { line, frame, at };
             self.bytes += piece.len();
             self.entries += usize::from(at.is_some());
             self.pieces.push_back(piece);
@@ -112,7 +172,7 @@ impl Outbox {
 
     /// Takes lines of the log back from the end, as far as they are not begun; returns where they
     /// begin. So a reader who doesn't read costs a cursor and half a line.
-    pub(crate) fn take_back(&mut self) -> Option<Cursor> {
+    pub(crate) fn take_back(&mut self) -> Option<M> {
         let mut from = None;
         while let Some(Piece::Shared { at: Some(at), .. }) = self.pieces.back()
             && !(self.pieces.len() == 1 && self.written > 0)
@@ -166,7 +226,7 @@ impl Outbox {
 
     /// From now on everything counts as written.
     pub(crate) fn give_up(&mut self) {
-        *self = Outbox { ending: self.ending, is_broken: true, ..Outbox::default() };
+        *self = Outbox { is_broken: true, ..Outbox::new(self.framing) };
     }
 
     fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
@@ -205,13 +265,26 @@ impl Outbox {
     }
 }
 
-impl Piece {
+/// Puts a header before the text that begins at `start`.
+fn put_header(bytes: &mut BytesMut, start: usize) {
+    let text = bytes.len() - start;
+    let header = Header::of_text(text);
+    let header = header.as_slice();
+    bytes.resize(bytes.len() + header.len(), 0);
+    bytes.copy_within(start..start + text, start + header.len());
+    bytes[start..start + header.len()].copy_from_slice(header);
+}
+
+impl<M> Piece<M> {
     fn parts(&self) -> [&[u8]; 2] {
         match self {
             Piece::Own(bytes) => [bytes, b""],
-            Piece::Shared { line, ending: Ending::Lf, .. } => [line.bytes(), b""],
-            Piece::Shared { line, ending, .. } => {
+            Piece::Shared { line, frame: Frame::Ending(Ending::Lf), .. } => [line.bytes(), b""],
+            Piece::Shared { line, frame: Frame::Ending(ending), .. } => {
                 [line.as_str().as_bytes(), ending.as_str().as_bytes()]
+            }
+            Piece::Shared { line, frame: Frame::Header(header), .. } => {
+                [header.as_slice(), line.as_str().as_bytes()]
             }
         }
     }
@@ -231,12 +304,12 @@ mod tests {
 
     use super::*;
 
-    fn cursor(place: u64) -> Option<Cursor> {
-        Some(Cursor { place, id: 0 })
+    fn lines() -> Outbox<u64> {
+        Outbox::new(Framing::Lines(Ending::Lf))
     }
 
     /// Writes until the stream takes no more.
-    async fn write(outbox: &mut Outbox, stream: &mut (impl AsyncWrite + Unpin)) {
+    async fn write(outbox: &mut Outbox<u64>, stream: &mut (impl AsyncWrite + Unpin)) {
         std::future::poll_fn(|cx| {
             while !outbox.is_empty() && outbox.poll_write(stream, cx).is_ready() {}
             Poll::Ready(())
@@ -247,11 +320,11 @@ mod tests {
     #[tokio::test]
     async fn lines_end_as_the_client_ended_his_when_they_were_added() {
         let (mut here, mut there) = tokio::io::duplex(1 << 10);
-        let mut outbox = Outbox::default();
+        let mut outbox = lines();
         outbox.line(&"one");
         outbox.set_ending(Ending::CrLf);
         outbox.line(&"two");
-        outbox.shared(Line::of(&"three"), cursor(0));
+        outbox.shared(Line::of(&"three"), Some(0));
         outbox.set_ending(Ending::Lf);
         outbox.shared(Line::of(&"four"), None);
         assert_eq!(outbox.len(), "one\ntwo\r\nthree\r\nfour\n".len());
@@ -267,11 +340,11 @@ mod tests {
     async fn what_is_begun_is_never_taken_back() {
         for room in 0..12 {
             let (mut here, mut there) = tokio::io::duplex(room.max(1));
-            let mut outbox = Outbox::default();
+            let mut outbox = lines();
             outbox.line(&"OK");
-            (0..4).for_each(|place| outbox.shared(Line::of(&place), cursor(place)));
+            (0..4).for_each(|place| outbox.shared(Line::of(&place), Some(place)));
             write(&mut outbox, &mut here).await;
-            let from = outbox.take_back().map(|cursor| cursor.place);
+            let from = outbox.take_back();
             let begun = room.max(1).saturating_sub(3).div_ceil(2) as u64;
             assert_eq!(from.unwrap_or(4), begun.min(4), "{room} bytes");
             outbox.line(&"END");
@@ -298,15 +371,32 @@ mod tests {
     #[tokio::test]
     async fn the_backlog_is_dropped_but_replies_stay() {
         let (mut here, mut there) = tokio::io::duplex(4);
-        let mut outbox = Outbox::default();
-        outbox.shared(Line::of(&"half written"), cursor(0));
-        outbox.shared(Line::of(&"event"), cursor(1));
+        let mut outbox = lines();
+        outbox.shared(Line::of(&"half written"), Some(0));
+        outbox.shared(Line::of(&"event"), Some(1));
         outbox.line(&"OK");
         outbox.shared(Line::of(&"data"), None);
-        outbox.shared(Line::of(&"event"), cursor(2));
+        outbox.shared(Line::of(&"event"), Some(2));
         write(&mut outbox, &mut here).await;
         outbox.drop_backlog();
         assert_eq!(outbox.len(), "half written\nOK\ndata\n".len() - 4);
         assert_eq!(there.read_u32().await.unwrap(), u32::from_be_bytes(*b"half"));
+    }
+
+    #[tokio::test]
+    async fn frames_have_the_header_of_their_length() {
+        let long = "x".repeat(126);
+        let mut outbox: Outbox<u64> = Outbox::new(Framing::Frames);
+        outbox.line(&"OK");
+        outbox.line(&long);
+        outbox.shared(Line::of(&"short"), None);
+        outbox.shared(Line::of(&long), None);
+        let (mut here, mut there) = tokio::io::duplex(1 << 10);
+        write(&mut outbox, &mut here).await;
+        drop(here);
+        let mut all = Vec::new();
+        there.read_to_end(&mut all).await.unwrap();
+        let long = [b"\x81\x7e\x00\x7e", long.as_bytes()].concat();
+        assert_eq!(all, [b"\x81\x02OK", &long[..], b"\x81\x05short", &long[..]].concat());
     }
 }

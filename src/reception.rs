@@ -1,0 +1,174 @@
+//! Where connections are admitted, and where their conversations are kept track of.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, info, info_span};
+
+use crate::bulletin::Bulletin;
+use crate::config::Config;
+use crate::protocol::limits::{STOP, TURNED_AWAY};
+use crate::room::{Hub, Visit, Visitors};
+use crate::session::{End, Opening, Session, turn_away};
+use crate::transport::Transport;
+
+/// Cheap to clone: every clone is the same reception.
+#[derive(Debug, Clone)]
+pub(crate) struct Reception(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    hub: Hub,
+    bulletin: Bulletin,
+    visitors: Visitors,
+    /// Connections that may still come.
+    places: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// The server takes nobody in any more.
+    stopping: CancellationToken,
+    /// Ends what has not ended by itself when the server has stopped.
+    abort: CancellationToken,
+    connections: AtomicU64,
+}
+
+/// A connection's place among those that there may be.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    visit: Visit,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The limit that has no place left, by the name of its flag.
+pub(crate) type Full = &'static str;
+
+impl Reception {
+    pub(crate) fn new(config: Config) -> Reception {
+        let places = config.max_connections.min(Semaphore::MAX_PERMITS);
+        Reception(Arc::new(Inner {
+            hub: Hub::new(config),
+            bulletin: Bulletin::default(),
+            visitors: Visitors::default(),
+            places: Arc::new(Semaphore::new(places)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            connections: AtomicU64::new(0),
+        }))
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// Connections at this moment.
+    pub(crate) fn connections(&self) -> usize {
+        self.0.bulletin.connections()
+    }
+
+    /// Finds a place for a connection.
+    pub(crate) fn admit(&self, address: Option<SocketAddr>) -> Result<Admission, Full> {
+        let place = self.0.places.clone().try_acquire_owned().map_err(|_| "max-connections")?;
+        let most = self.0.hub.config().max_per_address;
+        let visit = self.0.visitors.enter(address.map(|address| address.ip()), most);
+        Ok(Admission { visit: visit.map_err(|_| "max-per-address")?, _place: place })
+    }
+
+    /// Talks with a connection, or tells it that there is no place.
+    pub(crate) fn welcome<T>(&self, transport: T, address: Option<SocketAddr>) -> JoinHandle<()>
+    where
+        T: Transport + Send + 'static,
+    {
+        match self.admit(address) {
+            Ok(admission) => self.spawn(self.clone().converse(transport, address, admission)),
+            Err(limit) => {
+                debug!(peer = ?address, limit, "turned away");
+                let permit = self.0.turned_away.clone().try_acquire_owned();
+                self.spawn(async move {
+                    // Past even this bound the connection is closed without a word.
+                    if let Ok(_permit) = permit {
+                        turn_away(transport).await;
+                    }
+                })
+            }
+        }
+    }
+
+    /// A whole conversation, with its lines in the log.
+    pub(crate) fn converse<T: Transport>(
+        self,
+        transport: T,
+        address: Option<SocketAddr>,
+        admission: Admission,
+    ) -> impl Future<Output = ()> {
+        let connection = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let span = match address {
+            Some(peer) => info_span!("connection", connection, %peer),
+            None => info_span!("connection", connection),
+        };
+        let opening = Opening {
+            hub: self.0.hub.clone(),
+            news: self.0.bulletin.subscribe(),
+            is_stranger: !admission.visit.is_exempt(),
+            visit: admission.visit.clone(),
+        };
+        let conversation = async move {
+            info!("connected");
+            let session = Session::new(transport, opening);
+            if let Some((end, counts)) = self.0.abort.run_until_cancelled(session.run()).await {
+                if matches!(end, End::Tls) {
+                    info!("a TLS hello came on a port that speaks plain lines");
+                }
+                let (reason, lines, messages) = (end.as_str(), counts.lines, counts.messages);
+                let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);
+                info!(reason, lines, messages, bytes_in, bytes_out, "ended");
+            } else {
+                info!(reason = "aborted", "ended");
+            }
+            drop(admission);
+        };
+        conversation.instrument(span)
+    }
+
+    /// Runs a task that the server waits for when it stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.0.tasks.spawn(task)
+    }
+
+    /// What happened so far, in Prometheus' text format.
+    pub(crate) fn metrics(&self) -> String {
+        self.hub().metrics().write(self.connections(), self.hub().rooms_now())
+    }
+
+    /// Completes when the server takes nobody in any more.
+    #[cfg(feature = "web")]
+    pub(crate) async fn stopping(&self) {
+        self.0.stopping.cancelled().await;
+    }
+
+    /// Tells everybody, and returns when all tasks have ended: by themselves, or in the end by
+    /// force.
+    pub(crate) async fn stop(&self) {
+        info!(connections = self.connections(), "stopping");
+        self.0.stopping.cancel();
+        self.0.bulletin.stop();
+        self.0.tasks.close();
+        if tokio::time::timeout(STOP, self.0.tasks.wait()).await.is_err() {
+            self.0.abort.cancel();
+            self.0.tasks.wait().await;
+        }
+        self.hub().shut_down();
+    }
+
+    /// Completes when what has not ended by itself must end.
+    #[cfg(feature = "web")]
+    pub(crate) async fn aborted(&self) {
+        self.0.abort.cancelled().await;
+    }
+}

@@ -1,0 +1,81 @@
+//! Lines over any stream of bytes: TCP, a pipe, a Unix socket, TLS.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::{Ending, Framing, Intake, LineDecoder, Outbox, Received, Transport};
+use crate::protocol::limits::READ_BYTES;
+
+/// A stream of bytes whose lines the decoder finds.
+#[derive(Debug)]
+pub(crate) struct LineStream<S> {
+    stream: S,
+    decoder: LineDecoder,
+}
+
+impl<S> LineStream<S> {
+    /// `telnet`: its sequences and editing keys are taken for what they are.
+    pub(crate) fn new(stream: S, telnet: bool) -> LineStream<S> {
+        LineStream { stream, decoder: LineDecoder::new(telnet) }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for LineStream<S> {
+    const FRAMING: Framing = Framing::Lines(Ending::Lf);
+
+    /// An idle connection has no buffer: this one is on the stack.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbox: &mut VecDeque<Received>,
+    ) -> Poll<io::Result<Intake>> {
+        let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut bytes = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes))?;
+        match bytes.filled() {
+            [] => self.decoder.finish(inbox),
+            bytes => self.decoder.feed(bytes, inbox),
+        }
+        Poll::Ready(Ok(Intake {
+            bytes: bytes.filled().len(),
+            surcharge: self.decoder.take_surcharge(),
+            answers: self.decoder.take_answers(),
+        }))
+    }
+
+    fn poll_send<M: Copy>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &mut Outbox<M>,
+    ) -> Poll<io::Result<usize>> {
+        outbox.poll_write(&mut self.stream, cx)
+    }
+
+    async fn close(&mut self, _is_between_lines: bool) {
+        drain(&mut self.stream).await;
+    }
+}
+
+/// Closes the writing side and reads on until the peer closes too.
+pub(super) async fn drain(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    poll_fn(|cx| {
+        loop {
+            let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut bytes = ReadBuf::uninit(&mut bytes);
+            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut bytes)) {
+                Ok(()) if !bytes.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
