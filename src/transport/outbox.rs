@@ -36,6 +36,7 @@ pub(crate) struct Outbox<M> {
 pub(crate) enum Framing {
     Lines(Ending),
     /// Each line is a text frame of a WebSocket.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "the bridge's framing"))]
     Frames,
 }
 
