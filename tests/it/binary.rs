@@ -34,6 +34,8 @@ pub(crate) fn parlor(args: &[&str]) -> Command {
     for name in names.filter(|name| ours(name)) {
         command.env_remove(name);
     }
+    // Tests run side by side, and the bridge has a port of its own.
+    command.env("PARLOR_NO_WEB", "1");
     command.args(args).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
