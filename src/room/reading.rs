@@ -99,7 +99,9 @@ impl Reading {
     ) {
         if log.tail_from(self.next).is_none() {
             let (missed, kept, to) = log.catch_up(self.next);
-            self.tell_gap(missed, out);
+            // Of the places he passes, those that are no message's were presence lines.
+            let lost_presence = to.place - self.next.place > to.id - self.next.id;
+            self.tell_gap(missed, lost_presence, out);
             for (id, line) in kept {
                 let followed = self.meet(id).map_or(Followed::Line(line.clone()), Followed::Own);
                 out.push_back(followed);
@@ -129,7 +131,7 @@ impl Reading {
     }
 
     /// Tells what was missed in parts, around one's own messages: every one of those is met.
-    fn tell_gap(&mut self, missed: Missed, out: &mut VecDeque<Followed>) {
+    fn tell_gap(&mut self, missed: Missed, lost_presence: bool, out: &mut VecDeque<Followed>) {
         let mut from = missed.first;
         let mut told = false;
         while let Some(said) = self.unmet.pop_front_if(|said| said.id < missed.end) {
@@ -141,7 +143,7 @@ impl Reading {
             from = said.id + 1;
         }
         // Who lost only presence lines is told so.
-        if missed.end > from || !told {
+        if missed.end > from || lost_presence && !told {
             out.push_back(Followed::Gap(missed.end - from));
         }
     }
