@@ -183,16 +183,16 @@ const NOBODY: u64 = 0;
 impl State {
     /// The member whose key this is, if it still opens the seat.
     fn seat(&mut self, key: SeatKey) -> Result<&mut Member, Refusal> {
-        match self.closed {
-            None => {}
-            Some(Closed::Shutdown) => return Err(Refusal::Gone(Bye::new(ByeReason::Shutdown))),
-            Some(_) => return Err(Refusal::Gone(Bye::new(ByeReason::Closed))),
-        }
+        let closed = self.closed;
+        let gone = |bye| Err(Refusal::Gone(bye));
         let member = self.members.get_mut(key.slot);
-        match member.filter(|member| member.generation == key.generation) {
-            None => Err(Refusal::Gone(Bye::new(ByeReason::Replaced))),
-            Some(Member { presence: Presence::Out(bye), .. }) => Err(Refusal::Gone(bye.clone())),
-            Some(member) => Ok(member),
+        match (member.filter(|member| member.generation == key.generation), closed) {
+            (_, Some(Closed::Shutdown)) => gone(Bye::new(ByeReason::Shutdown)),
+            (None, _) => gone(Bye::new(ByeReason::Replaced)),
+            // Who was kicked is told so, also where the room has closed since.
+            (Some(Member { presence: Presence::Out(bye), .. }), _) => gone(bye.clone()),
+            (Some(_), Some(_)) => gone(Bye::new(ByeReason::Closed)),
+            (Some(member), None) => Ok(member),
         }
     }
 
