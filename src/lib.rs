@@ -57,7 +57,9 @@ mod transport;
 mod web;
 
 pub use config::{Clock, Config, Random};
-pub use protocol::{Bye, ByeReason, Event, LeftReason, Name, NoticeKind, RoomCode, Text, Time};
+pub use protocol::{
+    Bye, ByeReason, Ending, Event, LeftReason, Name, NoticeKind, RoomCode, Text, Time,
+};
 pub use room::{Hub, Refusal, Said, Seat};
 pub use server::{BindError, Origin, Server};
-pub use transport::{Ending, LineDecoder, Received};
+pub use transport::{LineDecoder, Received};

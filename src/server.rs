@@ -185,7 +185,10 @@ async fn accept(reception: Reception, door: Door, listener: TcpListener) {
 impl Door {
     fn open(self, reception: &Reception, stream: TcpStream, address: SocketAddr) {
         match self {
-            Door::Lines => drop(reception.welcome(LineStream::new(stream, true), Some(address))),
+            Door::Lines => {
+                let lines = LineStream::over(stream);
+                drop(reception.welcome(lines, Some(address)));
+            }
             #[cfg(feature = "web")]
             Door::Web(entrance) => {
                 reception.spawn(web::serve(reception.clone(), entrance, stream, address));

@@ -30,6 +30,13 @@ pub const HINT_BYTES: usize = 60;
 
 // Rooms.
 
+/// Members that a room writes to or wakes in one go.
+pub const SLEEPERS_AT_ONCE: usize = 64;
+/// Tasks that deliver what is new in one room, where it has many members.
+pub const DELIVERERS: usize = 4;
+/// Bytes that a room puts together for one write, and one line more at most.
+pub const BATCH_BYTES: usize = 64 << 10;
+
 /// Messages of history a room keeps, unless [`Config::history`](crate::Config::history) says otherwise.
 pub const HISTORY_MESSAGES: usize = 1000;
 /// Bytes of history a room keeps, counted in encoded `MSG` lines.

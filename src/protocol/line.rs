@@ -1,34 +1,40 @@
 use std::fmt::{self, Display};
 use std::io::Write;
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::limits::SERVER_LINE_BYTES;
 
 /// One line to a client, encoded once and shared by all who get it: its text and an LF.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Line(Bytes);
+pub struct Line(Arc<[u8]>);
 
 impl Line {
     /// Encodes an event or a reply.
     pub fn of(content: &impl Display) -> Line {
-        let mut bytes = Vec::with_capacity(128);
+        Line::encode(content, &mut Vec::with_capacity(128))
+    }
+
+    /// The same in a buffer that is used again; a kept line takes as much memory as it has bytes.
+    pub(crate) fn encode(content: &impl Display, buffer: &mut Vec<u8>) -> Line {
+        buffer.clear();
         // Writing to a Vec grows it; it doesn't fail.
-        let _ = writeln!(bytes, "{content}");
-        debug_assert!(bytes.len() <= SERVER_LINE_BYTES + 1, "a line of {} bytes", bytes.len());
-        // It may be kept for long: as much memory as bytes.
-        bytes.shrink_to_fit();
-        Line(bytes.into())
+        let _ = writeln!(buffer, "{content}");
+        debug_assert!(buffer.len() <= SERVER_LINE_BYTES + 1, "a line of {} bytes", buffer.len());
+        Line(buffer.as_slice().into())
     }
 
     /// The line without its ending.
     pub fn as_str(&self) -> &str {
-        let text = &self.0[..self.0.len() - 1];
-        std::str::from_utf8(text).unwrap_or_default()
+        std::str::from_utf8(self.content()).unwrap_or_default()
+    }
+
+    /// The bytes of the line without its ending.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.0[..self.0.len() - 1]
     }
 
     /// The line with its LF.
-    pub fn bytes(&self) -> &Bytes {
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 

@@ -54,7 +54,7 @@ impl Hub {
         let shared = Arc::new(shared);
         let mut rooms = Rooms::default();
         if let Some(code) = shared.config.lobby {
-            rooms.by_code.insert(code, Arc::new(Room::new(code, true, shared.clone())));
+            rooms.by_code.insert(code, Room::new(code, true, shared.clone()));
         }
         Hub(Arc::new(Inner { shared, rooms: Mutex::new(rooms) }))
     }
@@ -109,7 +109,7 @@ impl Hub {
             return Err(Refusal::Busy);
         }
         let code = rooms.free_code(config);
-        let room = Arc::new(Room::new(code, false, self.0.shared.clone()));
+        let room = Room::new(code, false, self.0.shared.clone());
         room.await_people(unentered, Instant::now() + UNENTERED);
         rooms.by_code.insert(code, room.clone());
         rooms.taken[code.as_str().len()] += 1;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::protocol::{Line, Time};
 
 /// Where a reader stands in a log: sixteen bytes, whatever he has not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cursor {
     /// The place of the next line to read.
     pub(crate) place: u64,

@@ -5,10 +5,11 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use super::delivery::Lent;
 use super::log::Cursor;
+use super::sleepers::Ticket;
 use super::timetable::Appointment;
 use super::visitors::Visit;
-use super::wake_up::Ticket;
 use crate::protocol::{Bye, Line, Name, NoticeKind, TokenHash};
 
 /// Names a seat and the connection that sits on it. When another connection takes the seat over,
@@ -34,6 +35,8 @@ pub(crate) struct Member {
     /// What waits for this member alone, in the order of the places in the log where it belongs.
     pub(crate) mailbox: VecDeque<Private>,
     pub(crate) waker: Option<Waker>,
+    /// How the room can write to his connection while he sleeps; `None`: he must be woken.
+    pub(crate) lent: Option<Lent>,
     pub(crate) ticket: Option<Ticket>,
 }
 
@@ -122,6 +125,7 @@ impl Members {
             hold: None,
             mailbox: VecDeque::new(),
             waker: None,
+            lent: None,
             ticket: None,
         });
         self.names.extend(keys.map(|key| (key, slot)));

@@ -1,23 +1,27 @@
 //! Rooms: a room is a log, a member is a cursor in it. Knows no socket.
 //!
-//! Order of locks: the hub's rooms, then a room's state, then the timetable or the visitors.
+//! Order of locks: the hub's rooms, then a room's state, then the timetable, the visitors or the
+//! pen of an outlet.
 //! No lock is held across an await.
 
+mod delivery;
 mod hosting;
 mod hub;
 mod log;
 mod members;
+mod outlet;
 mod presence;
 mod reading;
 mod refusal;
 mod seat;
+mod sleepers;
 mod talk;
 mod timetable;
 mod visitors;
-mod wake_up;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
 
 use tokio::time::Instant;
 
@@ -26,13 +30,15 @@ pub(crate) use log::Cursor;
 use log::Log;
 pub(crate) use members::SeatKey;
 use members::{Member, Members, Presence, Private};
+pub(crate) use outlet::{Outlet, Sink};
+use reading::Bed;
 pub(crate) use reading::{Followed, Reading};
 pub use refusal::Refusal;
 pub(crate) use seat::{Ended, Entered};
 pub use seat::{Said, Seat};
+use sleepers::Sleepers;
 use timetable::{Appointment, Ending, Timetable};
 pub(crate) use visitors::{Unentered, Visit, Visitors};
-use wake_up::WakeUp;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -56,6 +62,8 @@ pub(crate) struct Shared {
 pub(crate) struct Room {
     pub(crate) code: RoomCode,
     is_lobby: bool,
+    /// For the tasks that deliver.
+    this: Weak<Room>,
     shared: Arc<Shared>,
     /// What this room has added to the shared backlog; written under the state's lock.
     backlog: AtomicUsize,
@@ -66,7 +74,11 @@ pub(crate) struct Room {
 struct State {
     log: Log,
     members: Members,
-    wake_up: WakeUp,
+    sleepers: Sleepers,
+    /// Who is to be woken once the lock is given back, asleep or not.
+    woken: Vec<Waker>,
+    /// Tasks that deliver.
+    deliverers: usize,
     locked: bool,
     /// Set once and for good. Whoever comes later finds no such room.
     closed: Option<Closed>,
@@ -88,29 +100,35 @@ enum Closed {
 pub(crate) type Ordered<T> = Result<(T, u64), Refusal>;
 
 impl Room {
-    fn new(code: RoomCode, is_lobby: bool, shared: Arc<Shared>) -> Room {
+    fn new(code: RoomCode, is_lobby: bool, shared: Arc<Shared>) -> Arc<Room> {
         let state = State {
             log: Log::new(shared.config.history, HISTORY_BYTES),
             members: Members::default(),
-            wake_up: WakeUp::default(),
+            sleepers: Sleepers::default(),
+            woken: Vec::new(),
+            deliverers: 0,
             locked: false,
             closed: None,
             unentered: None,
             entered: is_lobby,
         };
-        Room { code, is_lobby, shared, backlog: AtomicUsize::new(0), state: Mutex::new(state) }
+        let (backlog, state) = (AtomicUsize::new(0), Mutex::new(state));
+        Arc::new_cyclic(|this| Room { code, is_lobby, this: this.clone(), shared, backlog, state })
     }
 
-    /// Does something under the room's lock; wakes whom it concerns after the lock is given back.
+    /// Does something under the room's lock; after it is given back, delivers what is new.
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let (result, due) = {
+        let (result, woken, is_news) = {
             let mut state = self.lock_state();
             let result = change(&mut state);
             state.log.shrink_backlog(ROOM_BACKLOG_BYTES);
             self.account(&state);
-            (result, state.wake_up.take_due())
+            (result, std::mem::take(&mut state.woken), state.sleepers.are_due())
         };
-        due.wake();
+        woken.into_iter().for_each(Waker::wake);
+        if is_news {
+            self.deliver();
+        }
         result
     }
 
@@ -211,21 +229,21 @@ impl State {
 
     fn publish_line(&mut self, line: Line, author: u64) {
         self.log.push_presence(line, author);
-        self.wake_up.wake_everybody();
+        self.sleepers.rouse();
     }
 
     fn notify(&mut self, slot: usize, kind: NoticeKind, text: &'static str) {
         if let Some(member) = self.members.get_mut(slot) {
             let place = self.log.end().place;
             member.notify(place, kind, Line::of(&Event::Notice { kind, text: text.into() }));
-            self.wake_up.wake(member.waker.clone());
+            self.woken.extend(member.waker.clone());
         }
     }
 
     fn close(&mut self, why: Closed) {
         self.closed = Some(why);
         self.unentered = None;
-        self.wake_up.wake_everybody();
+        self.sleepers.rouse();
     }
 
     /// Lets go of the slot of a member who is out, once his connection has learned why.
@@ -243,7 +261,7 @@ impl State {
     /// Stops counting a reader without telling anybody: the server is stopping.
     fn forget(&mut self, slot: usize) -> bool {
         if let Some(member) = self.members.get_mut(slot) {
-            self.wake_up.stay_awake(member.ticket.take());
+            self.sleepers.remove(member.ticket.take());
             member.waker = None;
         }
         false

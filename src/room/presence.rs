@@ -74,7 +74,7 @@ impl Room {
             }
             let generation = state.members.next_generation();
             let members = state.members.seats();
-            let State { log, members: all, wake_up, .. } = state;
+            let State { log, members: all, sleepers, woken, .. } = state;
             let member = all.get_mut(slot).ok_or(Refusal::BadToken)?;
             match std::mem::replace(&mut member.presence, Presence::Here(log.end())) {
                 Presence::Here(cursor) => log.leave(cursor),
@@ -83,8 +83,9 @@ impl Room {
             }
             let cursor = log.enter();
             member.generation = generation;
-            wake_up.stay_awake(member.ticket.take());
-            wake_up.wake(member.waker.take());
+            member.lent = None;
+            sleepers.remove(member.ticket.take());
+            woken.extend(member.waker.take());
 
             let first = log.first_kept().max(last_id + 1);
             let mut lines = Vec::new();
@@ -130,7 +131,8 @@ impl Room {
         // Presence during a break isn't told, so notices go; what somebody said stays.
         member.mailbox.retain(|private| private.notice.is_none());
         member.waker = None;
-        state.wake_up.stay_awake(member.ticket.take());
+        member.lent = None;
+        state.sleepers.remove(member.ticket.take());
         if let Presence::Here(cursor) = std::mem::replace(&mut member.presence, held) {
             state.log.leave(cursor);
         }
@@ -173,8 +175,8 @@ impl Room {
         }
         let member = state.members.get_mut(slot)?;
         self.shared.forget_tells(&std::mem::take(&mut member.mailbox));
-        state.wake_up.stay_awake(member.ticket.take());
-        state.wake_up.wake(member.waker.take());
+        state.sleepers.remove(member.ticket.take());
+        state.woken.extend(member.waker.take());
         Some(before)
     }
 }

@@ -1,13 +1,15 @@
 //! Following a room: what comes after a cursor.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 
+use super::delivery::Lent;
 use super::log::{Cursor, Log, Missed};
 use super::members::{Presence, Private};
-use super::{Refusal, Room, Said, SeatKey, Shared, State};
-use crate::protocol::Line;
+use super::{Outlet, Refusal, Room, Said, SeatKey, Shared, State};
 use crate::protocol::limits::FOLLOW_LINES;
+use crate::protocol::{Framing, Line};
 
 /// What a reader gets.
 #[derive(Debug, Clone)]
@@ -22,6 +24,14 @@ pub(crate) enum Followed {
     Gap(u64),
 }
 
+/// How somebody is found again who sleeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bed<'a> {
+    pub(crate) waker: &'a Waker,
+    /// What the room may write to meanwhile, with the framing of the lines.
+    pub(crate) outlet: Option<(&'a Arc<Outlet>, Framing)>,
+}
+
 /// Where a reader is, and which of his own messages he hasn't met in the log yet.
 #[derive(Debug)]
 pub(crate) struct Reading {
@@ -32,18 +42,19 @@ pub(crate) struct Reading {
 
 impl Room {
     /// Takes what follows a reader's cursor, up to the place `end` and [`FOLLOW_LINES`] at most;
-    /// what stands before the cursor he has. If there is nothing, `waker` is called when there is.
+    /// what stands before the cursor he has. If there is nothing, he can sleep
+    /// until there is.
     pub(super) fn follow(
         &self,
         key: SeatKey,
         reading: &mut Reading,
         end: u64,
-        waker: Option<&Waker>,
+        bed: Option<Bed<'_>>,
         out: &mut VecDeque<Followed>,
     ) -> Result<(), Refusal> {
         let mut state = self.lock_state();
         state.seat(key)?;
-        let State { log, members, wake_up, .. } = &mut *state;
+        let State { log, members, sleepers, .. } = &mut *state;
         let Some(member) = members.get_mut(key.slot) else { return Ok(()) };
         loop {
             if let Presence::Here(cursor) = &mut member.presence {
@@ -59,12 +70,16 @@ impl Room {
             }
         }
         if out.is_empty()
-            && let Some(waker) = waker
+            && let Some(Bed { waker, outlet }) = bed
         {
             if !member.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
                 member.waker = Some(waker.clone());
             }
-            wake_up.sleep(&mut member.ticket, waker);
+            member.lent = outlet.map(|(outlet, framing)| {
+                let loan = outlet.lend(reading.next);
+                Lent { outlet: outlet.clone(), loan, framing }
+            });
+            sleepers.add(&mut member.ticket, key.slot);
         }
         self.account(&state);
         Ok(())

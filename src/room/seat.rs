@@ -3,10 +3,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::presence::Taken;
-use super::{Cursor, Followed, Hub, Ordered, Reading, Refusal, Room, SeatKey, Visit};
+use super::{Bed, Cursor, Followed, Hub, Ordered, Outlet, Reading, Refusal, Room, SeatKey, Visit};
 use crate::protocol::{
-    Event, HistoryRange, LeftReason, Line, Name, Reply, RoomCode, Text, Time, Token, TokenHash,
-    User,
+    Event, Framing, HistoryRange, LeftReason, Line, Name, Reply, RoomCode, Text, Time, Token,
+    TokenHash, User,
 };
 
 /// The right to speak and listen in a room, under a name. Dropping it leaves the room.
@@ -177,7 +177,7 @@ impl Seat {
                 }
             }
             let mut taken = std::mem::take(&mut self.taken);
-            let followed = std::future::poll_fn(|cx| self.poll_follow(cx, &mut taken)).await;
+            let followed = std::future::poll_fn(|cx| self.poll_follow(cx, None, &mut taken)).await;
             self.taken = taken;
             if let Err(refusal) = followed {
                 let is_first = !std::mem::replace(&mut self.told_bye, true);
@@ -189,14 +189,16 @@ impl Seat {
         }
     }
 
-    /// Takes what follows in the log; waits if there is nothing.
+    /// Takes what follows in the log; waits if there is nothing. Meanwhile the room may write to
+    /// the outlet.
     pub(crate) fn poll_follow(
         &mut self,
         cx: &mut Context<'_>,
+        outlet: Option<(&Arc<Outlet>, Framing)>,
         out: &mut VecDeque<Followed>,
     ) -> Poll<Result<(), Refusal>> {
-        let waker = Some(cx.waker());
-        match self.room.follow(self.key, &mut self.reading, u64::MAX, waker, out) {
+        let bed = Bed { waker: cx.waker(), outlet };
+        match self.room.follow(self.key, &mut self.reading, u64::MAX, Some(bed), out) {
             Ok(()) if out.is_empty() => Poll::Pending,
             result => Poll::Ready(result),
         }
@@ -212,8 +214,9 @@ impl Seat {
         self.reading.next.place >= place
     }
 
-    /// Goes back to a line that was taken and could not be given on.
-    pub(crate) fn go_back(&mut self, to: Cursor) {
+    /// Goes back to a line that was taken and could not be given on, or forward to where the room
+    /// has written.
+    pub(crate) fn go_to(&mut self, to: Cursor) {
         self.reading.next = to;
     }
 

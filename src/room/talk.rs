@@ -17,7 +17,7 @@ impl Room {
             member.said += texts.len() as u64;
             let (name, ticket) = (member.name.clone(), member.ticket.take());
             // Who speaks is awake: his own message need not wake him.
-            state.wake_up.stay_awake(ticket);
+            state.sleepers.remove(ticket);
             let said = texts.iter().map(|text| {
                 let (id, time) = state.log.next_message(self.shared.config.clock.now());
                 let (name, text) = (name.as_str().into(), text.as_str().into());
@@ -26,7 +26,7 @@ impl Room {
                 Said { id, time }
             });
             let said = said.collect();
-            state.wake_up.wake_everybody();
+            state.sleepers.rouse();
             Ok(said)
         })
     }
@@ -42,7 +42,7 @@ impl Room {
             let (_, time) = state.log.next_message(self.shared.config.clock.now());
             let (name, text) = (from.as_str().into(), text.as_str().into());
             let line = Line::of(&Event::Tell { time, name, text });
-            let State { members, wake_up, log, .. } = state;
+            let State { members, woken, log, .. } = state;
             let member = members.get_mut(slot).ok_or(Refusal::NoSuchUser)?;
             let over_all = self.shared.tell_bytes.load(Ordering::Relaxed) + line.len();
             if member.tells_waiting() >= TELLS_WAITING || over_all > TELL_BYTES {
@@ -51,7 +51,7 @@ impl Room {
             self.shared.tell_bytes.fetch_add(line.len(), Ordering::Relaxed);
             let place = log.end().place;
             member.mailbox.push_back(Private { place, line, notice: None });
-            wake_up.wake(member.waker.clone());
+            woken.extend(member.waker.clone());
             Ok((member.name.clone(), place))
         })
     }

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::{End, Session, trace};
 use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
-    Command, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
+    Command, Ending, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
 };
 use crate::room::{Ended, Entered, Ordered, Refusal};
-use crate::transport::{Ending, Received, Transport};
+use crate::transport::{Received, Transport};
 
 impl<T: Transport> Session<T> {
     /// Executes what one read brought, as far as the client's pace allows.

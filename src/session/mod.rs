@@ -10,7 +10,9 @@ mod pace;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep};
@@ -24,8 +26,8 @@ use crate::protocol::limits::{
 use crate::protocol::{
     Bye, ByeReason, Command, Event, LeftReason, Line, NoticeKind, Reject, Reply,
 };
-use crate::room::{Cursor, Ended, Followed, Hub, Refusal, Seat, Visit};
-use crate::transport::{Answer, Outbox, Received, Transport};
+use crate::room::{Cursor, Ended, Followed, Hub, Outlet, Refusal, Seat, Sink, Visit};
+use crate::transport::{Answer, Outbox, Received, Socket, Transport};
 pub(crate) use closing::turn_away;
 use closing::{not_http, write_rest};
 use pace::Pace;
@@ -36,6 +38,8 @@ pub(crate) struct Session<T> {
     /// What was read and is not executed yet: one read's worth at most.
     inbox: VecDeque<Received>,
     outbox: Outbox<Cursor>,
+    /// What the room may write to while the session sleeps.
+    outlet: Option<Arc<Outlet>>,
     hub: Hub,
     seat: Option<Seat>,
     /// What was taken from the log: empty between two steps.
@@ -104,10 +108,14 @@ impl<T: Transport> Session<T> {
         let config = hub.config();
         let default_rate = if is_stranger { Config::RATE } else { 0 };
         let pace = Pace::new(config.rate.unwrap_or(default_rate), config.burst);
+        // Who traces the wire wants to see every line here.
+        let socket = transport.socket().filter(|_| !config.trace_wire);
+        let outlet = socket.map(|socket| Outlet::new(socket.clone()));
         Session {
             transport,
             inbox: VecDeque::new(),
             outbox: Outbox::new(T::FRAMING),
+            outlet,
             hub,
             seat: None,
             followed: VecDeque::new(),
@@ -167,7 +175,8 @@ impl<T: Transport> Session<T> {
 
     /// Waits until there is something to write or to execute.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let mut something = false;
+        self.wake_up();
+        let mut something = !self.outbox.is_empty();
         if let Some(stop) = &mut self.stop
             && stop.at.as_mut().poll(cx).is_ready()
         {
@@ -176,10 +185,6 @@ impl<T: Transport> Session<T> {
         }
         while let Poll::Ready(news) = self.news.poll_news(cx) {
             self.hear(news);
-            something = true;
-        }
-        if let Poll::Ready(result) = self.poll_follow(cx) {
-            result?;
             something = true;
         }
         if self.pace.poll_allows(cx).is_ready() {
@@ -192,6 +197,11 @@ impl<T: Transport> Session<T> {
                 something = true;
             }
         }
+        // The last, because the session may fall asleep.
+        if let Poll::Ready(result) = self.poll_follow(cx, !something) {
+            result?;
+            something = true;
+        }
         if something {
             return Poll::Ready(Ok(()));
         }
@@ -202,12 +212,30 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// What the room has for this member.
-    fn poll_follow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    /// What the room has for this member. If there is nothing, and nothing else to do, the room
+    /// gets the outlet.
+    fn poll_follow(&mut self, cx: &mut Context<'_>, may_sleep: bool) -> Poll<Result<(), End>> {
         let Some(seat) = &mut self.seat else { return Poll::Pending };
-        let result = ready!(seat.poll_follow(cx, &mut self.followed));
+        let may_lend = may_sleep && self.stop.is_none() && self.transport.is_between_frames();
+        let outlet = self.outlet.as_ref().filter(|_| may_lend);
+        let outlet = outlet.map(|outlet| (outlet, self.outbox.framing()));
+        let result = ready!(seat.poll_follow(cx, outlet, &mut self.followed));
         self.deliver();
         Poll::Ready(result.map_err(End::from))
+    }
+
+    /// Takes the outlet back from the room, with what it has begun to write.
+    fn wake_up(&mut self) {
+        let Some(report) = self.outlet.as_ref().and_then(|outlet| outlet.take_back()) else {
+            return;
+        };
+        self.counts.bytes_out += report.bytes;
+        if let Some(seat) = &mut self.seat {
+            seat.go_to(report.next);
+        }
+        if !report.half.is_empty() {
+            self.outbox.raw(&report.half);
+        }
     }
 
     /// One read, taken apart.
@@ -255,7 +283,7 @@ impl<T: Transport> Session<T> {
     fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Some(seat) = &mut self.seat {
             if let Some(cursor) = self.outbox.take_back() {
-                seat.go_back(cursor);
+                seat.go_to(cursor);
             }
             if let Some(gone) = seat.gone() {
                 return Poll::Ready(gone.into());
@@ -410,6 +438,12 @@ impl<T: Transport> Session<T> {
 fn trace(hub: &Hub, way: &str, line: &impl Display) {
     if hub.config().trace_wire {
         info!(target: "parlor::wire", "{way} {}", line.to_string().escape_debug());
+    }
+}
+
+impl Sink for Socket {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Socket::try_write(self, bytes)
     }
 }
 

@@ -8,21 +8,33 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 
-use super::{Ending, Framing, Intake, LineDecoder, Outbox, Received, Transport};
+use super::{Intake, LineDecoder, Outbox, Received, Socket, Transport};
 use crate::protocol::limits::READ_BYTES;
+use crate::protocol::{Ending, Framing};
 
 /// A stream of bytes whose lines the decoder finds.
 #[derive(Debug)]
 pub(crate) struct LineStream<S> {
     stream: S,
+    /// The stream, if it is a socket with nothing around it.
+    socket: Option<Socket>,
     decoder: LineDecoder,
+}
+
+impl LineStream<Socket> {
+    /// A TCP connection, with telnet.
+    pub(crate) fn over(stream: TcpStream) -> LineStream<Socket> {
+        let socket = Socket::new(stream);
+        LineStream { socket: Some(socket.clone()), ..LineStream::new(socket, true) }
+    }
 }
 
 impl<S> LineStream<S> {
     /// `telnet`: its sequences and editing keys are taken for what they are.
     pub(crate) fn new(stream: S, telnet: bool) -> LineStream<S> {
-        LineStream { stream, decoder: LineDecoder::new(telnet) }
+        LineStream { stream, socket: None, decoder: LineDecoder::new(telnet) }
     }
 }
 
@@ -55,6 +67,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for LineStream<S> {
         outbox: &mut Outbox<M>,
     ) -> Poll<io::Result<usize>> {
         outbox.poll_write(&mut self.stream, cx)
+    }
+
+    fn socket(&self) -> Option<&Socket> {
+        self.socket.as_ref()
     }
 
     async fn close(&mut self, _is_between_lines: bool) {

@@ -7,27 +7,7 @@ use tokio_util::codec::{Decoder, LinesCodec};
 
 use super::telnet::{Answer, Key, Telnet};
 use crate::protocol::limits::{LINE_BYTES, PACE_BYTES};
-use crate::protocol::{Reject, forbidden, is_blank};
-
-/// How a line ended; the server's lines then end the same way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Ending {
-    /// LF.
-    #[default]
-    Lf,
-    /// CR LF, or telnet's CR NUL.
-    CrLf,
-}
-
-impl Ending {
-    /// The bytes of the ending as the server writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Ending::Lf => "\n",
-            Ending::CrLf => "\r\n",
-        }
-    }
-}
+use crate::protocol::{Ending, Reject, forbidden, is_blank};
 
 /// What came from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]

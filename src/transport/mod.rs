@@ -3,6 +3,7 @@
 mod line_stream;
 mod lines;
 mod outbox;
+mod socket;
 mod telnet;
 #[cfg(feature = "web")]
 mod web_socket;
@@ -12,11 +13,14 @@ use std::io;
 use std::task::{Context, Poll};
 
 pub(crate) use line_stream::LineStream;
-pub use lines::{Ending, LineDecoder, Received};
-pub(crate) use outbox::{Framing, Outbox};
+pub use lines::{LineDecoder, Received};
+pub(crate) use outbox::Outbox;
+pub(crate) use socket::Socket;
 pub(crate) use telnet::Answer;
 #[cfg(feature = "web")]
 pub(crate) use web_socket::WebSocket;
+
+use crate::protocol::Framing;
 
 /// A connection that brings lines and takes lines.
 pub(crate) trait Transport {
@@ -36,6 +40,14 @@ pub(crate) trait Transport {
         cx: &mut Context<'_>,
         outbox: &mut Outbox<M>,
     ) -> Poll<io::Result<usize>>;
+
+    /// The connection below, if others may write to it while the session sleeps.
+    fn socket(&self) -> Option<&Socket>;
+
+    /// Whether nothing of the transport's own is half written.
+    fn is_between_frames(&self) -> bool {
+        true
+    }
 
     /// Closes the writing side and reads on until the peer closes too: a close while bytes are
     /// unread would take the last line from it. `is_between_lines`: no line is half written.

@@ -9,8 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::Ending;
-use crate::protocol::Line;
+use crate::protocol::{Ending, Framing, Header, Line};
 
 /// Lines in the order in which they are written. Lines of a room are shared with all other
 /// readers; only what is this connection's own is copied.
@@ -31,52 +30,12 @@ pub(crate) struct Outbox<M> {
     is_broken: bool,
 }
 
-/// What makes a line of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
-    Lines(Ending),
-    /// Each line is a text frame of a WebSocket.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "the bridge's framing"))]
-    Frames,
-}
-
 #[derive(Debug)]
 enum Piece<M> {
     /// Replies, with their framing.
     Own(BytesMut),
     /// A line shared with others; where it stands in the log, unless it belongs to a reply.
-    Shared { line: Line, frame: Frame, at: Option<M> },
-}
-
-/// What is put around one shared line.
-#[derive(Debug, Clone, Copy)]
-enum Frame {
-    Ending(Ending),
-    Header(Header),
-}
-
-/// The header of an unmasked text frame (RFC 6455, 5.2): 2 bytes, or 4 from 126 bytes on.
-#[derive(Debug, Clone, Copy)]
-struct Header {
-    bytes: [u8; 4],
-    len: u8,
-}
-
-impl Header {
-    /// Lines are shorter than the 64 KiB that need a longer header.
-    fn of_text(bytes: usize) -> Header {
-        const FINAL_TEXT: u8 = 0x81;
-        const TWO_MORE_BYTES: u8 = 126;
-        let [high, low] = (bytes as u16).to_be_bytes();
-        match bytes {
-            0..126 => Header { bytes: [FINAL_TEXT, low, 0, 0], len: 2 },
-            _ => Header { bytes: [FINAL_TEXT, TWO_MORE_BYTES, high, low], len: 4 },
-        }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
+    Shared { line: Line, around: (Header, &'static str), at: Option<M> },
 }
 
 /// Slices of one write: enough for what a busy room brings between two wake-ups, and small
@@ -110,6 +69,10 @@ impl<M: Copy> Outbox<M> {
         self.is_broken
     }
 
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// How lines end that are added now; frames have no endings.
     pub(crate) fn ending(&self) -> Ending {
         match self.framing {
@@ -131,10 +94,7 @@ impl<M: Copy> Outbox<M> {
             let start = bytes.len();
             // Writing to a BytesMut grows it; it doesn't fail.
             let _ = write!(bytes, "{content}");
-            match framing {
-                Framing::Lines(ending) => bytes.extend_from_slice(ending.as_str().as_bytes()),
-                Framing::Frames => put_header(bytes, start),
-            }
+            frame(bytes, start, framing);
         });
     }
 
@@ -160,11 +120,8 @@ impl<M: Copy> Outbox<M> {
     /// Adds a shared line; `at` is where it stands in the log, if it can be read there again.
     pub(crate) fn shared(&mut self, line: Line, at: Option<M>) {
         if !self.is_broken {
-            let frame = match self.framing {
-                Framing::Lines(ending) => Frame::Ending(ending),
-                Framing::Frames => Frame::Header(Header::of_text(line.as_str().len())),
-            };
-            let piece = Piece::Shared { line, frame, at };
+            let around = self.framing.around(line.content().len());
+            let piece = Piece::Shared { line, around, at };
             self.bytes += piece.len();
             self.entries += usize::from(at.is_some());
             self.pieces.push_back(piece);
@@ -266,26 +223,27 @@ impl<M: Copy> Outbox<M> {
     }
 }
 
-/// Puts a header before the text that begins at `start`.
-fn put_header(bytes: &mut BytesMut, start: usize) {
+/// Puts what stands around a line around the text that begins at `start`.
+fn frame(bytes: &mut BytesMut, start: usize, framing: Framing) {
     let text = bytes.len() - start;
-    let header = Header::of_text(text);
+    let (header, ending) = framing.around(text);
     let header = header.as_slice();
-    bytes.resize(bytes.len() + header.len(), 0);
-    bytes.copy_within(start..start + text, start + header.len());
-    bytes[start..start + header.len()].copy_from_slice(header);
+    if !header.is_empty() {
+        bytes.resize(bytes.len() + header.len(), 0);
+        bytes.copy_within(start..start + text, start + header.len());
+        bytes[start..start + header.len()].copy_from_slice(header);
+    }
+    bytes.extend_from_slice(ending.as_bytes());
 }
 
 impl<M> Piece<M> {
-    fn parts(&self) -> [&[u8]; 2] {
+    fn parts(&self) -> [&[u8]; 3] {
         match self {
-            Piece::Own(bytes) => [bytes, b""],
-            Piece::Shared { line, frame: Frame::Ending(Ending::Lf), .. } => [line.bytes(), b""],
-            Piece::Shared { line, frame: Frame::Ending(ending), .. } => {
-                [line.as_str().as_bytes(), ending.as_str().as_bytes()]
-            }
-            Piece::Shared { line, frame: Frame::Header(header), .. } => {
-                [header.as_slice(), line.as_str().as_bytes()]
+            Piece::Own(bytes) => [bytes, b"", b""],
+            // The line has its LF already.
+            Piece::Shared { line, around: (_, "\n"), .. } => [line.bytes(), b"", b""],
+            Piece::Shared { line, around: (header, ending), .. } => {
+                [header.as_slice(), line.content(), ending.as_bytes()]
             }
         }
     }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -20,12 +21,17 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::line_stream::drain;
-use super::{Framing, Intake, Outbox, Received, Transport, lines};
+use super::{Intake, Outbox, Received, Socket, Transport, lines};
+use crate::protocol::Framing;
 use crate::protocol::limits::{FRAME_BYTES, FRAMES_A_READ, PING_INTERVAL, WEB_SOCKET_BUFFER_BYTES};
 
 /// A WebSocket after its handshake.
 pub(crate) struct WebSocket<S> {
-    socket: WebSocketStream<S>,
+    frames: WebSocketStream<S>,
+    /// The stream, if it is a socket with nothing around it.
+    socket: Option<Socket>,
+    /// A frame of the crate's is half written.
+    is_flushing: bool,
     pings: Interval,
     /// What the peer did wrong, if it did.
     close_code: CloseCode,
@@ -33,6 +39,16 @@ pub(crate) struct WebSocket<S> {
     failed: Option<io::Error>,
     /// The peer has sent its close frame; the crate has the answer ready.
     is_closing: bool,
+}
+
+impl WebSocket<Socket> {
+    /// A TCP connection.
+    pub(crate) async fn over(stream: TcpStream, read: Vec<u8>) -> WebSocket<Socket> {
+        let socket = Socket::new(stream);
+        let mut web_socket = WebSocket::new(socket.clone(), read).await;
+        web_socket.socket = Some(socket);
+        web_socket
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
@@ -44,20 +60,28 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .max_write_buffer_size(WEB_SOCKET_BUFFER_BYTES)
             .max_message_size(Some(FRAME_BYTES))
             .max_frame_size(Some(FRAME_BYTES));
-        let socket =
+        let frames =
             WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
         let mut pings = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        WebSocket { socket, pings, close_code: CloseCode::Normal, failed: None, is_closing: false }
+        WebSocket {
+            frames,
+            socket: None,
+            is_flushing: false,
+            pings,
+            close_code: CloseCode::Normal,
+            failed: None,
+            is_closing: false,
+        }
     }
 
     /// A silent peer is asked whether it is there, and proxies see that the connection is used.
     fn poll_ping(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let mut socket = Pin::new(&mut self.socket);
+        let mut frames = Pin::new(&mut self.frames);
         while self.pings.poll_tick(cx).is_ready() {
-            if let Poll::Ready(ready) = socket.as_mut().poll_ready(cx) {
+            if let Poll::Ready(ready) = frames.as_mut().poll_ready(cx) {
                 ready?;
-                socket.as_mut().start_send(Message::Ping(Bytes::new()))?;
+                frames.as_mut().start_send(Message::Ping(Bytes::new()))?;
             }
         }
         Ok(())
@@ -93,13 +117,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         let mut something = false;
         while inbox.len() < FRAMES_A_READ {
             // A pong that is half written would have a line of ours in it, if this was the last.
-            match Pin::new(&mut self.socket).poll_flush(cx) {
+            let flushed = Pin::new(&mut self.frames).poll_flush(cx);
+            self.is_flushing = flushed.is_pending();
+            match flushed {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(broken(error))),
                 Poll::Pending if something => break,
                 Poll::Pending => return Poll::Pending,
             }
-            let message = match Pin::new(&mut self.socket).poll_next(cx) {
+            let message = match Pin::new(&mut self.frames).poll_next(cx) {
                 Poll::Ready(message) => message,
                 Poll::Pending if something => break,
                 Poll::Pending => return Poll::Pending,
@@ -138,9 +164,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     ) -> Poll<io::Result<usize>> {
         // The answer to a close frame is the last frame: lines go before it.
         if !self.is_closing {
-            ready!(Pin::new(&mut self.socket).poll_flush(cx)).map_err(broken)?;
+            ready!(Pin::new(&mut self.frames).poll_flush(cx)).map_err(broken)?;
         }
-        outbox.poll_write(self.socket.get_mut(), cx)
+        outbox.poll_write(self.frames.get_mut(), cx)
+    }
+
+    fn socket(&self) -> Option<&Socket> {
+        self.socket.as_ref()
+    }
+
+    fn is_between_frames(&self) -> bool {
+        !self.is_flushing && !self.is_closing
     }
 
     async fn close(&mut self, is_between_lines: bool) {
@@ -148,13 +182,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         if is_between_lines {
             let frame = CloseFrame { code: self.close_code, reason: Default::default() };
             let _ = match self.is_closing {
-                true => self.socket.flush().await,
-                false => self.socket.close(Some(frame)).await,
+                true => self.frames.flush().await,
+                false => self.frames.close(Some(frame)).await,
             };
-            while let Some(Ok(_)) = self.socket.next().await {}
+            while let Some(Ok(_)) = self.frames.next().await {}
         }
         // What still comes is read: a close while bytes are unread would take the last frame.
-        drain(self.socket.get_mut()).await;
+        drain(self.frames.get_mut()).await;
     }
 }
 

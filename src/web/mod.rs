@@ -115,7 +115,7 @@ fn upgrade(reception: &Reception, peer: SocketAddr, mut request: Request<Incomin
         let Ok(upgraded) = upgraded.await else { return };
         // What hyper was given comes out again, with what it has read beyond the request.
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let socket = WebSocket::new(parts.io.into_inner(), parts.read_buf.into()).await;
+        let socket = WebSocket::over(parts.io.into_inner(), parts.read_buf.into()).await;
         reception.converse(socket, Some(peer), admission).await;
     });
     answer::switch(&key)

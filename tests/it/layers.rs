@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Who may know sockets.
-const KNOW_SOCKETS: &[&str] = &["web", "server"];
+const KNOW_SOCKETS: &[&str] = &["transport", "web", "server"];
 
 /// How sockets are named.
 const SOCKETS: &[&str] = &["tokio::net", "socket2", "std::net::Tcp", "std::net::Udp"];
