@@ -1,14 +1,17 @@
 //! Where connections are admitted, and where their conversations are kept track of.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, debug, info, info_span};
+use tracing::{debug, info};
 
 use crate::bulletin::Bulletin;
 use crate::config::Config;
@@ -34,6 +37,8 @@ struct Inner {
     stopping: CancellationToken,
     /// Ends what has not ended by itself when the server has stopped.
     abort: CancellationToken,
+    /// The same for conversations, which look here when they are woken.
+    is_aborting: AtomicBool,
     connections: AtomicU64,
 }
 
@@ -59,6 +64,7 @@ impl Reception {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             abort: CancellationToken::new(),
+            is_aborting: AtomicBool::new(false),
             connections: AtomicU64::new(0),
         }))
     }
@@ -108,32 +114,33 @@ impl Reception {
         admission: Admission,
     ) -> impl Future<Output = ()> {
         let connection = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let span = match address {
-            Some(peer) => info_span!("connection", connection, %peer),
-            None => info_span!("connection", connection),
-        };
         let opening = Opening {
             hub: self.0.hub.clone(),
             news: self.0.bulletin.subscribe(),
             is_stranger: !admission.visit.is_exempt(),
             visit: admission.visit.clone(),
         };
-        let conversation = async move {
-            info!("connected");
-            let session = Session::new(transport, opening);
-            if let Some((end, counts)) = self.0.abort.run_until_cancelled(session.run()).await {
-                if matches!(end, End::Tls) {
-                    info!("a TLS hello came on a port that speaks plain lines");
+        let mut session = Session::new(transport, opening);
+        async move {
+            info!(connection, peer = ?address, "connected");
+            let mut conversation = pin!(session.run());
+            let ended = poll_fn(|cx| match self.0.is_aborting.load(Ordering::Relaxed) {
+                true => Poll::Ready(None),
+                false => conversation.as_mut().poll(cx).map(Some),
+            });
+            match ended.await {
+                Some((end, counts)) => {
+                    if matches!(end, End::Tls) {
+                        info!(connection, "a TLS hello came on a port that speaks plain lines");
+                    }
+                    let (reason, lines, messages) = (end.as_str(), counts.lines, counts.messages);
+                    let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);
+                    info!(connection, reason, lines, messages, bytes_in, bytes_out, "ended");
                 }
-                let (reason, lines, messages) = (end.as_str(), counts.lines, counts.messages);
-                let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);
-                info!(reason, lines, messages, bytes_in, bytes_out, "ended");
-            } else {
-                info!(reason = "aborted", "ended");
+                None => info!(connection, reason = "aborted", "ended"),
             }
             drop(admission);
-        };
-        conversation.instrument(span)
+        }
     }
 
     /// Runs a task that the server waits for when it stops.
@@ -161,6 +168,8 @@ impl Reception {
         self.0.tasks.close();
         if tokio::time::timeout(STOP, self.0.tasks.wait()).await.is_err() {
             self.0.abort.cancel();
+            self.0.is_aborting.store(true, Ordering::Relaxed);
+            self.0.bulletin.stop();
             self.0.tasks.wait().await;
         }
         self.hub().shut_down();

@@ -1,5 +1,6 @@
 //! Following a room: what comes after a cursor.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
@@ -12,12 +13,12 @@ use crate::protocol::limits::FOLLOW_LINES;
 use crate::protocol::{Framing, Line};
 
 /// What a reader gets.
-#[derive(Debug, Clone)]
-pub(crate) enum Followed {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Followed<'a> {
     /// A line of the log, and where it stands.
-    Entry(Line, Cursor),
+    Entry(&'a Line, Cursor),
     /// A line that stands in no log, or in none that can be read again.
-    Line(Line),
+    Line(&'a Line),
     /// A message of his own is at its place.
     Own(Said),
     /// So many messages of others are lost to him.
@@ -42,7 +43,8 @@ pub(crate) struct Reading {
 
 impl Room {
     /// Takes what follows a reader's cursor, up to the place `end` and [`FOLLOW_LINES`] at most;
-    /// what stands before the cursor he has. If there is nothing, he can sleep
+    /// what stands before the cursor he has. False if there is nothing.
+    /// `out` is called under the room's lock. If there is nothing, he can sleep
     /// until there is.
     pub(super) fn follow(
         &self,
@@ -50,12 +52,17 @@ impl Room {
         reading: &mut Reading,
         end: u64,
         bed: Option<Bed<'_>>,
-        out: &mut VecDeque<Followed>,
-    ) -> Result<(), Refusal> {
+        mut out: impl FnMut(Followed<'_>),
+    ) -> Result<bool, Refusal> {
         let mut state = self.lock_state();
         state.seat(key)?;
         let State { log, members, sleepers, .. } = &mut *state;
-        let Some(member) = members.get_mut(key.slot) else { return Ok(()) };
+        let Some(member) = members.get_mut(key.slot) else { return Ok(false) };
+        let is_something = Cell::new(false);
+        let mut out = |followed: Followed<'_>| {
+            is_something.set(true);
+            out(followed);
+        };
         loop {
             if let Presence::Here(cursor) = &mut member.presence {
                 log.advance(*cursor, reading.next);
@@ -63,13 +70,13 @@ impl Room {
             }
             let before = reading.next;
             let mut letters = Letters { mailbox: &mut member.mailbox, shared: &self.shared };
-            reading.take(log, key.generation, end, &mut letters, out);
+            reading.take(log, key.generation, end, &mut letters, &mut out);
             // What is one's own doing passes unseen.
-            if reading.next == before || !out.is_empty() {
+            if reading.next == before || is_something.get() {
                 break;
             }
         }
-        if out.is_empty()
+        if !is_something.get()
             && let Some(Bed { waker, outlet }) = bed
         {
             if !member.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -82,7 +89,7 @@ impl Room {
             sleepers.add(&mut member.ticket, key.slot);
         }
         self.account(&state);
-        Ok(())
+        Ok(is_something.get())
     }
 }
 
@@ -94,10 +101,10 @@ struct Letters<'a> {
 
 impl Letters<'_> {
     /// Delivers what belongs before the line at `place`.
-    fn deliver(&mut self, place: u64, out: &mut VecDeque<Followed>) {
+    fn deliver(&mut self, place: u64, out: &mut impl FnMut(Followed<'_>)) {
         while let Some(private) = self.mailbox.pop_front_if(|private| private.place <= place) {
             self.shared.forget_tells([&private]);
-            out.push_back(Followed::Line(private.line));
+            out(Followed::Line(&private.line));
         }
     }
 }
@@ -110,7 +117,7 @@ impl Reading {
         author: u64,
         end: u64,
         letters: &mut Letters<'_>,
-        out: &mut VecDeque<Followed>,
+        out: &mut impl FnMut(Followed<'_>),
     ) {
         if log.tail_from(self.next).is_none() {
             let (missed, kept, to) = log.catch_up(self.next);
@@ -118,8 +125,7 @@ impl Reading {
             let lost_presence = to.place - self.next.place > to.id - self.next.id;
             self.tell_gap(missed, lost_presence, out);
             for (id, line) in kept {
-                let followed = self.meet(id).map_or(Followed::Line(line.clone()), Followed::Own);
-                out.push_back(followed);
+                out(self.meet(id).map_or(Followed::Line(line), Followed::Own));
             }
             self.next = to;
         }
@@ -132,9 +138,9 @@ impl Reading {
             letters.deliver(at.place, out);
             self.next = Cursor { place: at.place + 1, id: entry.id };
             if entry.author != author {
-                out.push_back(Followed::Entry(entry.line.clone(), at));
+                out(Followed::Entry(&entry.line, at));
             } else if entry.is_message {
-                out.extend(self.meet(entry.id).map(Followed::Own));
+                self.meet(entry.id).map(Followed::Own).into_iter().for_each(&mut *out);
             }
         }
         letters.deliver(self.next.place, out);
@@ -146,20 +152,25 @@ impl Reading {
     }
 
     /// Tells what was missed in parts, around one's own messages: every one of those is met.
-    fn tell_gap(&mut self, missed: Missed, lost_presence: bool, out: &mut VecDeque<Followed>) {
+    fn tell_gap(
+        &mut self,
+        missed: Missed,
+        lost_presence: bool,
+        out: &mut impl FnMut(Followed<'_>),
+    ) {
         let mut from = missed.first;
         let mut told = false;
         while let Some(said) = self.unmet.pop_front_if(|said| said.id < missed.end) {
             if said.id > from {
-                out.push_back(Followed::Gap(said.id - from));
+                out(Followed::Gap(said.id - from));
                 told = true;
             }
-            out.push_back(Followed::Own(said));
+            out(Followed::Own(said));
             from = said.id + 1;
         }
         // Who lost only presence lines is told so.
         if missed.end > from || lost_presence && !told {
-            out.push_back(Followed::Gap(missed.end - from));
+            out(Followed::Gap(missed.end - from));
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Seat {
     name: Name,
     reading: Reading,
     /// What was taken from the log and not given out by [`next`](Seat::next) yet.
-    taken: VecDeque<Followed>,
+    taken: VecDeque<Event<'static>>,
     token: Option<Token>,
     visit: Visit,
     ends: Ended,
@@ -165,19 +165,19 @@ impl Seat {
     /// how many messages were skipped. A wait that is dropped loses nothing.
     pub async fn next(&mut self) -> Option<Event<'static>> {
         loop {
-            while let Some(followed) = self.taken.pop_front() {
-                match followed {
-                    Followed::Entry(line, _) | Followed::Line(line) => {
-                        if let Ok(event) = Event::parse(line.as_str()) {
-                            return Some(event.into_owned());
-                        }
-                    }
-                    Followed::Gap(messages) => return Some(Event::Gap { messages }),
-                    Followed::Own(_) => {}
-                }
+            if let Some(event) = self.taken.pop_front() {
+                return Some(event);
             }
             let mut taken = std::mem::take(&mut self.taken);
-            let followed = std::future::poll_fn(|cx| self.poll_follow(cx, None, &mut taken)).await;
+            let mut keep = |followed: Followed<'_>| match followed {
+                Followed::Entry(line, _) | Followed::Line(line) => {
+                    let event = Event::parse(line.as_str()).ok();
+                    taken.extend(event.map(Event::into_owned));
+                }
+                Followed::Gap(messages) => taken.push_back(Event::Gap { messages }),
+                Followed::Own(_) => {}
+            };
+            let followed = std::future::poll_fn(|cx| self.poll_follow(cx, None, &mut keep)).await;
             self.taken = taken;
             if let Err(refusal) = followed {
                 let is_first = !std::mem::replace(&mut self.told_bye, true);
@@ -195,18 +195,22 @@ impl Seat {
         &mut self,
         cx: &mut Context<'_>,
         outlet: Option<(&Arc<Outlet>, Framing)>,
-        out: &mut VecDeque<Followed>,
+        out: impl FnMut(Followed<'_>),
     ) -> Poll<Result<(), Refusal>> {
         let bed = Bed { waker: cx.waker(), outlet };
         match self.room.follow(self.key, &mut self.reading, u64::MAX, Some(bed), out) {
-            Ok(()) if out.is_empty() => Poll::Pending,
-            result => Poll::Ready(result),
+            Ok(false) => Poll::Pending,
+            result => Poll::Ready(result.map(drop)),
         }
     }
 
     /// Takes what follows in the log up to a place, if there is anything.
-    pub(crate) fn follow(&mut self, end: u64, out: &mut VecDeque<Followed>) -> Result<(), Refusal> {
-        self.room.follow(self.key, &mut self.reading, end, None, out)
+    pub(crate) fn follow(
+        &mut self,
+        end: u64,
+        out: impl FnMut(Followed<'_>),
+    ) -> Result<(), Refusal> {
+        self.room.follow(self.key, &mut self.reading, end, None, out).map(drop)
     }
 
     /// Whether the log has been taken up to a place.

@@ -408,7 +408,7 @@ impl<T: Transport> Session<T> {
     /// The data lines of a reply that others get as well.
     fn data(&mut self, lines: Vec<Line>) {
         self.pace.spend(lines.len() / PACE_DATA_LINES);
-        lines.into_iter().for_each(|line| self.share(line, None));
+        lines.into_iter().for_each(|line| self.share(line));
     }
 
     /// The end of a reply whose data lines were this connection's own.

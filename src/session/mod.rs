@@ -42,8 +42,6 @@ pub(crate) struct Session<T> {
     outlet: Option<Arc<Outlet>>,
     hub: Hub,
     seat: Option<Seat>,
-    /// What was taken from the log: empty between two steps.
-    followed: VecDeque<Followed>,
     news: Subscription,
     visit: Visit,
     pace: Pace,
@@ -58,9 +56,6 @@ pub(crate) struct Session<T> {
     has_resumed: bool,
     counts: Counts,
 }
-
-/// A session keeps room for so many lines between two steps; after a burst it gives the rest back.
-const FOLLOWED_KEPT: usize = 8;
 
 /// What a session knows of its connection when it begins.
 pub(crate) struct Opening {
@@ -118,7 +113,6 @@ impl<T: Transport> Session<T> {
             outlet,
             hub,
             seat: None,
-            followed: VecDeque::new(),
             news,
             visit,
             pace,
@@ -134,7 +128,9 @@ impl<T: Transport> Session<T> {
     }
 
     /// The whole conversation, from the greeting to the last line.
-    pub(crate) async fn run(mut self) -> (End, Counts) {
+    ///
+    /// What happens now and then has its memory in a box of its own: an idle connection has none.
+    pub(crate) async fn run(&mut self) -> (End, Counts) {
         let hold = self.hub.config().hold;
         self.say(&format_args!(
             "HELLO parlor/1 line={LINE_BYTES},text={TEXT_BYTES},hold={hold} \
@@ -145,7 +141,7 @@ impl<T: Transport> Session<T> {
                 break end;
             }
         };
-        self.part(&end).await;
+        Box::pin(self.part(&end)).await;
         (end, self.counts)
     }
 
@@ -154,10 +150,15 @@ impl<T: Transport> Session<T> {
         self.flush().await?;
         poll_fn(|cx| self.poll_turn(cx)).await?;
         if !self.inbox.is_empty() {
-            self.write_turn().await?;
-            self.execute_inbox().await?;
+            Box::pin(self.work()).await?;
         }
         Ok(())
+    }
+
+    /// Writes what the room has until now, then executes what one read brought.
+    async fn work(&mut self) -> Result<(), End> {
+        self.write_turn().await?;
+        self.execute_inbox().await
     }
 
     /// Writes everything up to the end that the log has now, also what a full pipe gave back.
@@ -219,9 +220,8 @@ impl<T: Transport> Session<T> {
         let may_lend = may_sleep && self.stop.is_none() && self.transport.is_between_frames();
         let outlet = self.outlet.as_ref().filter(|_| may_lend);
         let outlet = outlet.map(|outlet| (outlet, self.outbox.framing()));
-        let result = ready!(seat.poll_follow(cx, outlet, &mut self.followed));
-        self.deliver();
-        Poll::Ready(result.map_err(End::from))
+        let out = |followed: Followed<'_>| deliver(&self.hub, &mut self.outbox, followed);
+        seat.poll_follow(cx, outlet, out).map_err(End::from)
     }
 
     /// Takes the outlet back from the room, with what it has begun to write.
@@ -320,7 +320,7 @@ impl<T: Transport> Session<T> {
 
     fn hear(&mut self, news: News) {
         match news {
-            News::Announcement(line) => self.share(line, None),
+            News::Announcement(line) => self.share(line),
             News::Stopping => self.begin_to_stop(),
         }
     }
@@ -333,25 +333,6 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Moves what was taken from the log to the outbox.
-    fn deliver(&mut self) {
-        self.hub.metrics().deliveries.add(self.followed.len() as u64);
-        while let Some(followed) = self.followed.pop_front() {
-            match followed {
-                Followed::Entry(line, at) => self.share(line, Some(at)),
-                Followed::Line(line) => self.share(line, None),
-                Followed::Own(said) => self.say(&Reply::from(said)),
-                Followed::Gap(messages) => {
-                    self.hub.metrics().gaps.add(1);
-                    self.say(&Event::Gap { messages });
-                }
-            }
-        }
-        if self.followed.capacity() > FOLLOWED_KEPT {
-            self.followed = VecDeque::new();
-        }
-    }
-
     /// Takes from the log up to a place.
     async fn catch_up(&mut self, place: u64) -> Result<(), End> {
         loop {
@@ -360,10 +341,8 @@ impl<T: Transport> Session<T> {
                 self.flush().await?;
             }
             let Some(seat) = &mut self.seat else { return Ok(()) };
-            seat.follow(place, &mut self.followed)?;
-            let done = seat.has_reached(place);
-            self.deliver();
-            if done {
+            seat.follow(place, |followed| deliver(&self.hub, &mut self.outbox, followed))?;
+            if seat.has_reached(place) {
                 return Ok(());
             }
         }
@@ -424,9 +403,9 @@ impl<T: Transport> Session<T> {
     }
 
     /// Adds a line to the outbox that others get as well.
-    fn share(&mut self, line: Line, at: Option<Cursor>) {
+    fn share(&mut self, line: Line) {
         trace(&self.hub, ">", &line.as_str());
-        self.outbox.shared(line, at);
+        self.outbox.shared(line, None);
     }
 
     fn notice(&mut self, kind: NoticeKind, text: &'static str) {
@@ -439,6 +418,28 @@ fn trace(hub: &Hub, way: &str, line: &impl Display) {
     if hub.config().trace_wire {
         info!(target: "parlor::wire", "{way} {}", line.to_string().escape_debug());
     }
+}
+
+/// Puts what a reader follows into his outbox.
+fn deliver(hub: &Hub, outbox: &mut Outbox<Cursor>, followed: Followed<'_>) {
+    hub.metrics().deliveries.add(1);
+    let (line, at) = match followed {
+        Followed::Entry(line, at) => (line, Some(at)),
+        Followed::Line(line) => (line, None),
+        Followed::Own(said) => {
+            let reply = Reply::from(said);
+            trace(hub, ">", &reply);
+            return outbox.line(&reply);
+        }
+        Followed::Gap(messages) => {
+            hub.metrics().gaps.add(1);
+            let gap = Event::Gap { messages };
+            trace(hub, ">", &gap);
+            return outbox.line(&gap);
+        }
+    };
+    trace(hub, ">", &line.as_str());
+    outbox.shared(line.clone(), at);
 }
 
 impl Sink for Socket {
