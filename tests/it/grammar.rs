@@ -98,11 +98,12 @@ pub(crate) fn server_line(bytes: &[u8]) -> Result<Kind<'_>, String> {
         return Err(format!("a line of {} bytes", bytes.len()));
     }
     let line = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
-    if let Some(c) = line.chars().find(|c| is_forbidden(*c)) {
+    if let Some(c) = find_forbidden(line) {
         return Err(format!("U+{:04X} is forbidden", u32::from(c)));
     }
     let (word, rest) = line.split_once(' ').ok_or("one word")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
+    // No line has more than 7 fields that must be counted.
+    let fields: Vec<&str> = rest.splitn(8, ' ').collect();
     let kind = match (word, fields.as_slice()) {
         ("HELLO", ["parlor/1", params, ..]) => {
             (params.split(',').all(is_param) && is_prose(after(rest, 2))).then_some(Kind::Hello)
@@ -162,7 +163,7 @@ pub(crate) fn server_line(bytes: &[u8]) -> Result<Kind<'_>, String> {
 
 fn ok(line: &str) -> Option<Kind<'_>> {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let fields: Vec<&str> = line.split(' ').skip(1).collect();
+    let fields: Vec<&str> = line.splitn(8, ' ').skip(1).collect();
     let fits = match (verb, fields.as_slice()) {
         ("CREATE", [code]) => is_code(code),
         ("CREATE", [code, name]) => is_code(code) && is_name(name),
@@ -388,7 +389,15 @@ pub(crate) fn is_command(verb: &str, rest: &str) -> bool {
     }
 }
 
-/// The characters that no line may hold, of either side.
+/// A character that no line may hold, of either side.
+pub(crate) fn find_forbidden(line: &str) -> Option<char> {
+    // Most lines are of these alone.
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return None;
+    }
+    line.chars().find(|c| is_forbidden(*c))
+}
+
 pub(crate) fn is_forbidden(c: char) -> bool {
     match u32::from(c) {
         // `blank-free` and WSP, as the grammar writes them.
