@@ -516,6 +516,11 @@ async fn past_20_wrong_guesses_in_a_minute_each_look_up_waits_a_second() {
     newcomer.send(&format!("RESUME LOBBY {token} 0")).await;
     newcomer.expect("OK RESUME ").await;
     assert!(is_a_second(start.elapsed()), "{:?}", start.elapsed());
+    // So does OPER.
+    let start = Instant::now();
+    newcomer.send("OPER sesame").await;
+    newcomer.expect("OK OPER").await;
+    assert!(is_a_second(start.elapsed()), "{:?}", start.elapsed());
     // What looks nothing up waits for nothing.
     let start = Instant::now();
     newcomer.fence().await;

@@ -474,6 +474,7 @@ async fn a_browser_gets_a_small_400_and_nothing_of_what_it_sent_is_run() {
         format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{COMMANDS}"),
         // The first line is the first that is not empty.
         format!("\r\n\r\nPOST / HTTP/1.1\r\n\r\n{COMMANDS}"),
+        format!(" \t\n\nPOST /\u{a0}\u{2003}\u{b} HTTP/1.1\r\n\r\n{COMMANDS}"),
     ] {
         assert_refused(&server, Client::pipe(&server, WIDE).await, &request).await;
         // A stream of a program's own, without telnet.
@@ -498,5 +499,25 @@ async fn a_request_line_that_is_too_long_for_a_line_is_a_browser_s_all_the_same(
     for length in [2030, 2048, 3000, 10_000] {
         let request = format!("POST /{} HTTP/1.1\r\nHost: x\r\n\r\n{COMMANDS}", "a".repeat(length));
         assert_refused(&server, Client::pipe(&server, WIDE).await, &request).await;
+    }
+}
+
+// clause: PORT-1
+#[tokio::test(start_paused = true)]
+async fn a_request_line_is_matched_as_edited_unless_it_is_too_long() {
+    let server = TestServer::start(Config::default());
+    let long = format!("GET /{} HTTP/\x15", "a".repeat(2048));
+    for line in ["x\x08GET / HTTP/1.1", "x\x15GET /a\x7f HTTP/1.1", &long] {
+        let request = format!("{line}\r\n\r\n{COMMANDS}");
+        assert_refused(&server, Client::pipe(&server, WIDE).await, &request).await;
+    }
+    for (line, reply) in [
+        ("GET / HTTP/\x08", "ERR * unknown-command "),
+        ("GET / HTTP/1.1\x15PING", "OK PING"),
+        ("GET /\x0c HTTP/1.1", "ERR * control-char "),
+    ] {
+        let mut client = Client::pipe(&server, WIDE).await;
+        client.send(line).await;
+        client.expect(reply).await;
     }
 }
