@@ -27,7 +27,7 @@ pub(super) fn refusal(why: Refused) -> Answer {
     let (status, why) = match why {
         Refused::Method => (StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD.\n"),
         Refused::Body => (StatusCode::BAD_REQUEST, "Send no body.\n"),
-        Refused::NoHost => (StatusCode::BAD_REQUEST, "Say which Host you mean.\n"),
+        Refused::NoHost => (StatusCode::BAD_REQUEST, "Say in one Host which one you mean.\n"),
         Refused::OtherHost => (
             StatusCode::MISDIRECTED_REQUEST,
             "This host is not served here. Use localhost, or start parlor with --public.\n",

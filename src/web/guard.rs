@@ -1,6 +1,6 @@
 //! Who may ask for what.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName};
@@ -51,7 +51,8 @@ pub(super) fn check_host(
     entrance: Entrance,
     trust_proxy: bool,
 ) -> Result<(), Refused> {
-    let Some(host) = text(request.headers(), header::HOST) else {
+    // Two of them may mean two things to a proxy and to this server (RFC 9112, 3.2).
+    let Some(host) = only(request.headers(), header::HOST) else {
         return Err(Refused::NoHost);
     };
     if !entrance.is_local || trust_proxy || is_local_name(without_port(host)) {
@@ -91,7 +92,6 @@ pub(super) fn check_origin(request: &Request<Incoming>, allowed: &[String]) -> R
 
 /// The handshake of RFC 6455, 4.2.1; returns the client's key.
 pub(super) fn check_handshake(request: &Request<Incoming>) -> Result<String, Refused> {
-    const KEY_BYTES: usize = 24;
     let headers = request.headers();
     let has = |name: HeaderName, token: &str| {
         let values = headers.get_all(name);
@@ -99,7 +99,7 @@ pub(super) fn check_handshake(request: &Request<Incoming>) -> Result<String, Ref
         tokens.any(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case(token)))
     };
     let upgrades = has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket");
-    let key = text(headers, header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_BYTES);
+    let key = only(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
     if text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") || !upgrades {
         return Err(Refused::NoUpgrade);
     }
@@ -113,10 +113,33 @@ pub(super) fn check_handshake(request: &Request<Incoming>) -> Result<String, Ref
 pub(super) fn forwarded_for(request: &Request<Incoming>, proxy: SocketAddr) -> SocketAddr {
     let forwarded = request.headers().get_all("x-forwarded-for").iter().next_back();
     let last = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next());
-    match last.and_then(|address| address.trim().parse::<IpAddr>().ok()) {
+    match last.and_then(|address| parse_address(address.trim())) {
         Some(address) => SocketAddr::new(address, proxy.port()),
         None => proxy,
     }
+}
+
+/// An address with a port or without: some proxies tell it, and IPv6 is in brackets then.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok();
+    let address = text.parse().ok().or_else(|| Some(with_port()?.ip()));
+    address.or_else(|| Some(bare()?.into()))
+}
+
+/// Base64 of 16 bytes.
+fn is_key(key: &str) -> bool {
+    const DIGITS: usize = 22;
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let digits = key.strip_suffix("==");
+    digits.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(is_digit))
+}
+
+/// The value of a header that comes once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value)?.to_str().ok()
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -562,6 +562,23 @@ async fn a_request_without_a_host_is_refused() {
     }
 }
 
+/// RFC 9112, 3.2.
+#[tokio::test]
+async fn a_request_with_two_hosts_is_refused() {
+    let (_server, address) = usual_bridge();
+    for second in ["localhost", "127.0.0.1", "evil.example", ""] {
+        let hosts = format!("Host: localhost\r\nHost: {second}\r\n");
+        for path in ["/", "/healthz", "/ws"] {
+            let mut http = Http::reach(address).await;
+            http.send(format!("GET {path} HTTP/1.1\r\n{hosts}\r\n")).await;
+            assert_eq!(http.answer(false).await.status, 400, "{path} {second}");
+            http.assert_closed().await;
+        }
+        let more = format!("Host: {second}\r\n");
+        assert_eq!(knock(address, "localhost", &more).await, 400, "{second}");
+    }
+}
+
 #[tokio::test]
 async fn on_loopback_only_names_of_this_machine_are_served() {
     let (_server, address) = usual_bridge();
@@ -724,6 +741,11 @@ async fn what_is_no_handshake_is_told_what_is_missing() {
         (good.replace(&key, "Sec-WebSocket-Key: \r\n"), 400),
         (good.replace(&key, "Sec-WebSocket-Key: c2hvcnQ=\r\n"), 400),
         (good.replace(KEY, &format!("{KEY}{KEY}")), 400),
+        (good.replace(&key, &format!("{key}{key}")), 400),
+        (good.replace(KEY, "dGhlIHNhbXBsZSBub25jZSEh"), 400),
+        (good.replace(KEY, "dGhlIHNhbXBsZSBub25jZSE="), 400),
+        (good.replace(KEY, "dGhlIHNhbXBsZSBub25j*Q=="), 400),
+        (good.replace(KEY, "dGhlIHNhbXBsZSBub25jZ==="), 400),
         (good.replace("GET", "HEAD"), 400),
         (good.replace("GET", "POST"), 405),
     ] {
@@ -786,6 +808,10 @@ async fn addresses_are_told_by_a_trusted_proxy_only() {
         from("made up, 192.0.2.2"),
         from("2001:DB8:0::1"),
         from("192.0.2.77") + &from("192.0.2.3"),
+        from("192.0.2.1:1234"),
+        from("192.0.2.77:80, 192.0.2.2:65535"),
+        from("[2001:db8::1]:443"),
+        from("[2001:db8::1]"),
     ] {
         assert_eq!(knock(address, "localhost", &again).await, 503, "{again}");
     }
@@ -793,6 +819,8 @@ async fn addresses_are_told_by_a_trusted_proxy_only() {
     for _ in 0..2 {
         inside.push(Ws::open(address).await);
         inside.push(Ws::open_with(address, &from("nobody knows")).await);
+        inside.push(Ws::open_with(address, &from("192.0.2.1:high")).await);
+        inside.push(Ws::open_with(address, &from("[192.0.2.1]")).await);
     }
     for ws in &mut inside {
         ws.expect_nothing().await;
