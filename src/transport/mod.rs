@@ -2,6 +2,8 @@
 
 mod line_stream;
 mod lines;
+#[cfg(feature = "web")]
+mod metered;
 mod outbox;
 mod socket;
 mod telnet;

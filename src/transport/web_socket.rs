@@ -21,18 +21,28 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::line_stream::drain;
+use super::metered::Metered;
 use super::{Intake, Outbox, Received, Socket, Transport, lines};
 use crate::protocol::Framing;
-use crate::protocol::limits::{FRAME_BYTES, FRAMES_A_READ, PING_INTERVAL, WEB_SOCKET_BUFFER_BYTES};
+use crate::protocol::limits::{
+    FRAME_BYTES, FRAMES_A_READ, PACE_BYTES, PING_INTERVAL, WEB_SOCKET_BUFFER_BYTES,
+};
+
+/// Bytes of the header of a client's frame, as long as it may be here: two, two of length, a mask.
+const HEADER_BYTES: usize = 8;
 
 /// A WebSocket after its handshake.
 pub(crate) struct WebSocket<S> {
-    frames: WebSocketStream<S>,
+    frames: WebSocketStream<Metered<S>>,
     /// The stream, if it is a socket with nothing around it.
     socket: Option<Socket>,
     /// A frame of the crate's is half written.
     is_flushing: bool,
     pings: Interval,
+    /// Bytes read since the last message.
+    unfinished: usize,
+    /// What they have cost already, in lines.
+    charged: usize,
     /// What the peer did wrong, if it did.
     close_code: CloseCode,
     /// How the input has ended, told once what came before is executed.
@@ -60,8 +70,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .max_write_buffer_size(WEB_SOCKET_BUFFER_BYTES)
             .max_message_size(Some(FRAME_BYTES))
             .max_frame_size(Some(FRAME_BYTES));
-        let frames =
-            WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
+        let (stream, role) = (Metered::new(stream), Role::Server);
+        let frames = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
         let mut pings = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         WebSocket {
@@ -69,6 +79,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             socket: None,
             is_flushing: false,
             pings,
+            unfinished: 0,
+            charged: 0,
             close_code: CloseCode::Normal,
             failed: None,
             is_closing: false,
@@ -77,14 +89,72 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
 
     /// A silent peer is asked whether it is there, and proxies see that the connection is used.
     fn poll_ping(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let mut frames = Pin::new(&mut self.frames);
+        let mut socket = Pin::new(&mut self.frames);
         while self.pings.poll_tick(cx).is_ready() {
-            if let Poll::Ready(ready) = frames.as_mut().poll_ready(cx) {
+            if let Poll::Ready(ready) = socket.as_mut().poll_ready(cx) {
                 ready?;
-                frames.as_mut().start_send(Message::Ping(Bytes::new()))?;
+                socket.as_mut().start_send(Message::Ping(Bytes::new()))?;
             }
         }
         Ok(())
+    }
+
+    /// The next message; what waits to be written by the crate goes first. A pong that is half
+    /// written would else have a line of ours in it.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        let mut frames = Pin::new(&mut self.frames);
+        let flushed = frames.as_mut().poll_flush(cx);
+        self.is_flushing = flushed.is_pending();
+        if let Err(error) = ready!(flushed) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let message = frames.poll_next(cx);
+        self.unfinished += self.frames.get_mut().take_read();
+        message
+    }
+
+    /// Takes a message; false if it is the last.
+    fn take(
+        &mut self,
+        message: Option<Result<Message, Error>>,
+        intake: &mut Intake,
+        inbox: &mut VecDeque<Received>,
+    ) -> bool {
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                intake.bytes += text.len();
+                // Of the bytes read so many at most are of what follows.
+                let framed = self.unfinished.saturating_sub(WEB_SOCKET_BUFFER_BYTES + HEADER_BYTES);
+                intake.surcharge += self.charge(text.len().max(framed));
+                inbox.push_back(lines::checked(text.as_str().to_owned(), None));
+            }
+            // A ping has cost as much as a line; its pong is written by the crate.
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => intake.surcharge += 1,
+            Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
+                self.close_code = CloseCode::Unsupported;
+                self.failed = Some(io::ErrorKind::InvalidData.into());
+                return false;
+            }
+            Some(Err(error)) => {
+                self.failed = Some(self.mistake(error));
+                return false;
+            }
+            Some(Ok(Message::Close(_))) | None => {
+                self.is_closing = true;
+                inbox.push_back(Received::Closed);
+                return false;
+            }
+        }
+        (self.unfinished, self.charged) = (0, 0);
+        true
+    }
+
+    /// What a message of so many bytes costs beyond one line, and has not cost yet.
+    fn charge(&mut self, bytes: usize) -> u32 {
+        let steps = bytes.saturating_sub(1) / PACE_BYTES;
+        let more = steps.saturating_sub(self.charged);
+        self.charged += more;
+        more as u32
     }
 
     /// The connection ends by a mistake of the peer; [`close`](Transport::close) says by which.
@@ -116,40 +186,20 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         let mut intake = Intake::default();
         let mut something = false;
         while inbox.len() < FRAMES_A_READ {
-            // A pong that is half written would have a line of ours in it, if this was the last.
-            let flushed = Pin::new(&mut self.frames).poll_flush(cx);
-            self.is_flushing = flushed.is_pending();
-            match flushed {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(broken(error))),
-                Poll::Pending if something => break,
-                Poll::Pending => return Poll::Pending,
-            }
-            let message = match Pin::new(&mut self.frames).poll_next(cx) {
-                Poll::Ready(message) => message,
-                Poll::Pending if something => break,
-                Poll::Pending => return Poll::Pending,
-            };
-            something = true;
-            match message {
-                Some(Ok(Message::Text(text))) => {
-                    intake.bytes += text.len();
-                    inbox.push_back(lines::checked(text.as_str().to_owned(), None));
+            match self.poll_message(cx) {
+                Poll::Ready(message) => {
+                    something = true;
+                    if !self.take(message, &mut intake, inbox) {
+                        break;
+                    }
                 }
-                // A ping has cost as much as a line; its pong is written by the crate.
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => intake.surcharge += 1,
-                Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
-                    self.close_code = CloseCode::Unsupported;
-                    self.failed = Some(io::ErrorKind::InvalidData.into());
-                    break;
-                }
-                Some(Err(error)) => {
-                    self.failed = Some(self.mistake(error));
-                    break;
-                }
-                Some(Ok(Message::Close(_))) | None => {
-                    self.is_closing = true;
-                    inbox.push_back(Received::Closed);
+                // Fragments without an end are paid for like an endless line.
+                Poll::Pending => {
+                    let bytes = self.unfinished.saturating_sub(HEADER_BYTES);
+                    intake.surcharge += self.charge(bytes);
+                    if !something && intake.surcharge == 0 {
+                        return Poll::Pending;
+                    }
                     break;
                 }
             }
@@ -196,5 +246,79 @@ fn broken(error: Error) -> io::Error {
     match error {
         Error::Io(error) => error,
         error => io::Error::other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::protocol::limits::{LINE_BYTES, READ_BYTES};
+
+    /// A frame as a client sends it, masked with nothing.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len() as u16;
+        let mut frame = vec![first];
+        match length {
+            0..126 => frame.push(0x80 | length as u8),
+            _ => frame.extend([&[0x80 | 126][..], &length.to_be_bytes()].concat()),
+        }
+        frame.extend([0; 4]);
+        frame.extend(payload);
+        frame
+    }
+
+    /// What some frames cost beyond one for each line, and how many lines they are. `piece`: so
+    /// many bytes come at a time.
+    async fn cost(frames: &[u8], piece: usize) -> (u32, usize) {
+        let (here, mut there) = tokio::io::duplex(piece);
+        let mut socket = WebSocket::new(here, Vec::new()).await;
+        let (mut cost, mut lines) = (0, 0);
+        let reading = async {
+            let mut inbox = VecDeque::new();
+            while let Ok(intake) = poll_fn(|cx| socket.poll_receive(cx, &mut inbox)).await {
+                cost += intake.surcharge;
+                // Whoever must pay is not read for long before he does.
+                assert!(intake.surcharge <= 1 + (READ_BYTES / PACE_BYTES) as u32);
+                lines += inbox.drain(..).count();
+            }
+        };
+        let writing = async {
+            there.write_all(frames).await.unwrap();
+            drop(there);
+        };
+        tokio::join!(reading, writing);
+        (cost, lines)
+    }
+
+    #[tokio::test]
+    async fn a_frame_costs_as_much_as_its_line() {
+        let line = |bytes: usize| frame(0x81, &vec![b'x'; bytes]);
+        for piece in [1, 100, 1 << 20] {
+            for (bytes, more) in [(0, 0), (LINE_BYTES, 0), (LINE_BYTES + 1, 1), (FRAME_BYTES, 3)] {
+                assert_eq!(cost(&line(bytes), piece).await, (more, 1), "{bytes} by {piece}");
+            }
+            let many = [line(LINE_BYTES), line(3)].concat().repeat(20);
+            assert_eq!(cost(&many, piece).await, (0, 40), "by {piece}");
+        }
+    }
+
+    // clause: WS-5
+    #[tokio::test]
+    async fn fragments_of_nothing_cost_like_an_endless_line() {
+        const FRAGMENTS: usize = 10_000;
+        let mut frames = frame(0x01, b"");
+        (0..FRAGMENTS).for_each(|_| frames.extend(frame(0x00, b"")));
+        let wanted = (frames.len() / PACE_BYTES) as u32;
+        for piece in [1, 100, 1 << 20] {
+            let (cost, lines) = cost(&frames, piece).await;
+            // What the end of file cuts off is not paid for.
+            let unpaid = (READ_BYTES / PACE_BYTES) as u32;
+            assert!((wanted - unpaid..=wanted).contains(&cost), "{cost} of {wanted} by {piece}");
+            assert_eq!(lines, 0);
+        }
     }
 }
