@@ -174,10 +174,4 @@ impl Reception {
         }
         self.hub().shut_down();
     }
-
-    /// Completes when what has not ended by itself must end.
-    #[cfg(feature = "web")]
-    pub(crate) async fn aborted(&self) {
-        self.0.abort.cancelled().await;
-    }
 }

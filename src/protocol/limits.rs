@@ -70,7 +70,8 @@ pub const FOLLOW_LINES: usize = 256;
 pub const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// How long a connection may accept no byte while output waits.
 pub const STALL: Duration = Duration::from_secs(30);
-/// How long a closed connection is drained, so that its last line arrives.
+/// How long a closed connection is drained, so that its last line arrives; and how long a stopping
+/// server waits for a connection of the bridge that is no WebSocket.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a telnet subnegotiation after which it counts as ended.
 pub const SUBNEGOTIATION_BYTES: usize = 512;

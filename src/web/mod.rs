@@ -20,7 +20,7 @@ use tracing::debug;
 
 pub(crate) use guard::Entrance;
 
-use crate::protocol::limits::{HEADER_BYTES, HEADER_TIMEOUT};
+use crate::protocol::limits::{HEADER_BYTES, HEADER_TIMEOUT, LINGER};
 use crate::reception::Reception;
 use crate::transport::WebSocket;
 
@@ -46,12 +46,9 @@ pub(crate) async fn serve(
     tokio::select! {
         biased;
         () = reception.stopping() => {
+            // An answer may be on its way. Half a request has no claim to one.
             connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                () = reception.aborted() => {}
-                _ = connection.as_mut() => {}
-            }
+            let _ = tokio::time::timeout(LINGER, connection).await;
         }
         result = connection.as_mut() => {
             if let Err(error) = result {

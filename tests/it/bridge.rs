@@ -1441,9 +1441,8 @@ async fn a_stopping_server_says_goodbye_to_its_pages() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
-/// Takes as long as the bridge has patience: some 5 s.
 #[tokio::test]
-async fn a_stopping_server_does_not_wait_for_half_a_request_for_ever() {
+async fn a_stopping_server_does_not_wait_for_half_a_request() {
     let (server, address) = usual_bridge();
     let mut half = Http::reach(address).await;
     half.send("GET / HTTP/1.1\r\nHost: loc").await;
@@ -1453,8 +1452,8 @@ async fn a_stopping_server_does_not_wait_for_half_a_request_for_ever() {
     assert_eq!(get(address, "/healthz").await.status, 200);
     let start = Instant::now();
     server.stop().await;
-    println!("{:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    // A second, where the header of a request has five.
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 /// Takes as long as the bridge has patience: some 5 s.
