@@ -43,7 +43,7 @@ pub struct Config {
     pub lobby: Option<RoomCode>,
     /// What `OPER` wants to hear; `None`: nobody is an operator.
     pub oper_secret: Option<String>,
-    /// Connections at one time.
+    /// Connections at one time, plain HTTP ones to the bridge among them.
     pub max_connections: usize,
     /// Connections and held seats of one address; loopback is exempt.
     pub max_per_address: usize,

@@ -86,6 +86,23 @@ impl Reception {
         Ok(Admission { visit: visit.map_err(|_| "max-per-address")?, _place: place })
     }
 
+    /// The same place for a connection whose address shows late.
+    #[cfg(feature = "web")]
+    pub(crate) fn move_to(
+        &self,
+        address: SocketAddr,
+        admission: Admission,
+    ) -> Result<Admission, Full> {
+        let most = self.0.hub.config().max_per_address;
+        let visit = self.0.visitors.enter(Some(address.ip()), most);
+        Ok(Admission { visit: visit.map_err(|_| "max-per-address")?, ..admission })
+    }
+
+    /// Lets one be told that there is no place; `None` if too many are being told.
+    pub(crate) fn may_turn_away(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.turned_away.clone().try_acquire_owned().ok()
+    }
+
     /// Talks with a connection, or tells it that there is no place.
     pub(crate) fn welcome<T>(&self, transport: T, address: Option<SocketAddr>) -> JoinHandle<()>
     where
@@ -95,10 +112,10 @@ impl Reception {
             Ok(admission) => self.spawn(self.clone().converse(transport, address, admission)),
             Err(limit) => {
                 debug!(peer = ?address, limit, "turned away");
-                let permit = self.0.turned_away.clone().try_acquire_owned();
+                let permit = self.may_turn_away();
                 self.spawn(async move {
                     // Past even this bound the connection is closed without a word.
-                    if let Ok(_permit) = permit {
+                    if let Some(_permit) = permit {
                         turn_away(transport).await;
                     }
                 })

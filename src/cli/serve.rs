@@ -101,7 +101,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", env = "PARLOR_OPER_SECRET_FILE")]
     oper_secret_file: Option<PathBuf>,
 
-    /// Connections at one time
+    /// Connections at one time, of browsers too; past them the bridge answers 503
     #[arg(long, value_name = "N", env = "PARLOR_MAX_CONNECTIONS")]
     #[arg(default_value_t = Config::default().max_connections)]
     max_connections: usize,

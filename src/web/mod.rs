@@ -6,6 +6,7 @@ mod guard;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,10 +22,19 @@ use tracing::debug;
 pub(crate) use guard::Entrance;
 
 use crate::protocol::limits::{HEADER_BYTES, HEADER_TIMEOUT, LINGER};
-use crate::reception::Reception;
+use crate::reception::{Admission, Reception};
 use crate::transport::WebSocket;
 
 type Answer = Response<Full<Bytes>>;
+
+/// A connection to the bridge that is no WebSocket yet.
+struct Caller {
+    reception: Reception,
+    entrance: Entrance,
+    peer: SocketAddr,
+    /// Its place among all connections, until its WebSocket takes it.
+    place: Mutex<Option<Admission>>,
+}
 
 /// Serves one connection to the bridge.
 pub(crate) async fn serve(
@@ -33,11 +43,25 @@ pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
+    // Whose connection it is that a proxy makes shows in the request.
+    let address = (!reception.hub().config().trust_proxy).then_some(peer);
+    let (place, turned_away) = match reception.admit(address) {
+        Ok(admission) => (Some(admission), None),
+        Err(limit) => {
+            debug!(%peer, limit, "turned away");
+            // Past even this bound the connection is closed without a word.
+            let Some(permit) = reception.may_turn_away() else { return };
+            (None, Some(permit))
+        }
+    };
+    let caller = Caller { reception, entrance, peer, place: Mutex::new(place) };
+    let reception = &caller.reception;
     let bridge = service_fn(|request| {
-        let answer = route(&reception, entrance, peer, request);
+        let answer = caller.answer(request);
         async { Ok::<_, Infallible>(answer) }
     });
     let mut http = http1::Builder::new();
+    http.keep_alive(turned_away.is_none());
     // Without the timer the timeout would do nothing.
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     http.max_buf_size(HEADER_BYTES).max_header_size(HEADER_BYTES);
@@ -58,20 +82,26 @@ pub(crate) async fn serve(
     }
 }
 
-/// Finds the answer to a request.
-fn route(
-    reception: &Reception,
-    entrance: Entrance,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Answer {
-    let config = reception.hub().config();
-    let refused = guard::check_method(&request)
-        .and_then(|()| guard::check_body(&request))
-        .and_then(|()| guard::check_host(&request, entrance, config.trust_proxy));
-    let answer = match refused {
-        Err(why) => answer::refusal(why),
-        Ok(()) => match request.uri().path() {
+impl Caller {
+    /// Finds the answer to a request.
+    fn answer(&self, request: Request<Incoming>) -> Answer {
+        let config = self.reception.hub().config();
+        let refused = guard::check_method(&request)
+            .and_then(|()| guard::check_body(&request))
+            .and_then(|()| guard::check_host(&request, self.entrance, config.trust_proxy));
+        let answer = match refused {
+            Err(why) => answer::refusal(why),
+            Ok(()) => self.route(request),
+        };
+        answer::protect(answer, &config.embed_origins)
+    }
+
+    fn route(&self, request: Request<Incoming>) -> Answer {
+        match request.uri().path() {
+            // A full server is alive, and its operators look at it.
+            "/healthz" => answer::text(StatusCode::OK, "ok\n"),
+            "/metrics" => answer::metrics(&self.reception),
+            _ if !self.has_place() => answer::full(),
             "/" => answer::file("text/html; charset=utf-8", include_bytes!("assets/index.html")),
             "/parlor.js" => {
                 answer::file("text/javascript; charset=utf-8", include_bytes!("assets/parlor.js"))
@@ -80,40 +110,49 @@ fn route(
                 answer::file("text/css; charset=utf-8", include_bytes!("assets/parlor.css"))
             }
             "/qr.svg" => answer::qr_code(request.uri().query().unwrap_or_default()),
-            "/healthz" => answer::text(StatusCode::OK, "ok\n"),
-            "/metrics" => answer::metrics(reception),
-            "/ws" => upgrade(reception, peer, request),
+            "/ws" => self.upgrade(request),
             _ => answer::text(StatusCode::NOT_FOUND, "There is nothing here. The page is at /\n"),
-        },
-    };
-    answer::protect(answer, &config.embed_origins)
-}
-
-/// Turns the connection into a WebSocket, and lets it into the rooms.
-fn upgrade(reception: &Reception, peer: SocketAddr, mut request: Request<Incoming>) -> Answer {
-    let config = reception.hub().config();
-    let key = guard::check_origin(&request, &config.allow_origins)
-        .and_then(|()| guard::check_handshake(&request));
-    let key = match key {
-        Ok(key) => derive_accept_key(key.as_bytes()),
-        Err(why) => return answer::refusal(why),
-    };
-    let peer = if config.trust_proxy { guard::forwarded_for(&request, peer) } else { peer };
-    let admission = match reception.admit(Some(peer)) {
-        Ok(admission) => admission,
-        Err(limit) => {
-            debug!(%peer, limit, "turned away");
-            return answer::full();
         }
-    };
-    let upgraded = hyper::upgrade::on(&mut request);
-    let reception = reception.clone();
-    reception.clone().spawn(async move {
-        let Ok(upgraded) = upgraded.await else { return };
-        // What hyper was given comes out again, with what it has read beyond the request.
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let socket = WebSocket::over(parts.io.into_inner(), parts.read_buf.into()).await;
-        reception.converse(socket, Some(peer), admission).await;
-    });
-    answer::switch(&key)
+    }
+
+    /// Turns the connection into a WebSocket, and lets it into the rooms.
+    fn upgrade(&self, mut request: Request<Incoming>) -> Answer {
+        let config = self.reception.hub().config();
+        let key = guard::check_origin(&request, &config.allow_origins)
+            .and_then(|()| guard::check_handshake(&request));
+        let key = match key {
+            Ok(key) => derive_accept_key(key.as_bytes()),
+            Err(why) => return answer::refusal(why),
+        };
+        let Some(mut admission) = self.take_place() else { return answer::full() };
+        let mut peer = self.peer;
+        if config.trust_proxy {
+            peer = guard::forwarded_for(&request, peer);
+            admission = match self.reception.move_to(peer, admission) {
+                Ok(admission) => admission,
+                Err(limit) => {
+                    debug!(%peer, limit, "turned away");
+                    return answer::full();
+                }
+            };
+        }
+        let upgraded = hyper::upgrade::on(&mut request);
+        let reception = self.reception.clone();
+        self.reception.spawn(async move {
+            let Ok(upgraded) = upgraded.await else { return };
+            // What hyper was given comes out again, with what it has read beyond the request.
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+            let socket = WebSocket::over(parts.io.into_inner(), parts.read_buf.into()).await;
+            reception.converse(socket, Some(peer), admission).await;
+        });
+        answer::switch(&key)
+    }
+
+    fn has_place(&self) -> bool {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn take_place(&self) -> Option<Admission> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }

@@ -777,11 +777,61 @@ async fn a_full_server_says_when_to_come_back() {
     assert!(seconds.is_some_and(|seconds| seconds > 0), "{answer:?}");
     answer.assert_protected();
     http.assert_closed().await;
-    // The page is served all the same, and a place that is free again is given.
-    assert_eq!(get(address, "/").await.status, 200);
+    // There is no page without a place. A server that is full is alive all the same.
+    for (path, status) in [("/", 503), ("/parlor.js", 503), ("/healthz", 200), ("/metrics", 200)] {
+        let mut http = Http::reach(address).await;
+        http.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        assert_eq!(http.answer(false).await.status, status, "{path}");
+        http.assert_closed().await;
+    }
+    // A place that is free again is given.
     drop(ws);
     let place = async { while knock(address, "localhost", "").await != 101 {} };
     soon("a place", place).await;
+}
+
+// clause: LIMIT-1, WS-4
+#[tokio::test]
+async fn a_browser_has_its_place_from_its_first_byte_on() {
+    let mut config = Config::default();
+    config.max_connections = 2;
+    let (server, address) = bridge(config);
+    let mut asking = Http::reach(address).await;
+    let mut silent = Http::reach(address).await;
+    for http in [&mut asking, &mut silent] {
+        http.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(http.answer(false).await.status, 200);
+    }
+    assert_eq!(knock(address, "localhost", "").await, 503);
+    let mut line = TcpStream::connect(server.address).await.expect("a connection");
+    let mut last_words = String::new();
+    soon("the end", line.read_to_string(&mut last_words)).await.expect("read");
+    assert!(last_words.starts_with("BYE busy "), "{last_words}");
+    // The WebSocket keeps the place that its connection has.
+    let mut ws = Ws::over(asking, "").await;
+    ws.expect_nothing().await;
+    assert_eq!(get(address, "/").await.status, 503);
+    drop(silent);
+    soon("a place", async { while get(address, "/").await.status != 200 {} }).await;
+    ws.expect_nothing().await;
+}
+
+/// Who is turned away costs a file and a task: so many at a time, and no more.
+#[tokio::test]
+async fn past_256_who_find_no_place_the_next_are_closed_without_a_word() {
+    const TURNED_AWAY: usize = 256;
+    let mut config = Config::default();
+    config.max_connections = 0;
+    let (_server, address) = bridge(config);
+    let mut waiting = Vec::new();
+    for _ in 0..TURNED_AWAY {
+        waiting.push(Http::reach(address).await);
+    }
+    Http::reach(address).await.assert_closed().await;
+    // Those that came in time get their answer.
+    let last = waiting.last_mut().expect("somebody");
+    last.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(last.answer(false).await.status, 503);
 }
 
 #[tokio::test]
