@@ -2,6 +2,7 @@
 
 mod log;
 mod serve;
+mod variables;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ Examples:
                                       more logs, for programs
 
 Every option can be set by a variable of the same name: --max-rooms 9 is PARLOR_MAX_ROOMS=9.
+An empty variable counts as not set.
 
 Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 3 a port is in use.";
 
@@ -45,7 +47,7 @@ Exit codes: 0 stopped as asked, 1 failed, 2 wrong usage, 3 a port is in use.";
 const PORT_IN_USE: u8 = 3;
 
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = variables::parse();
     let serve = match cli.command {
         None => cli.serve,
         Some(Command::Serve(serve)) => serve,

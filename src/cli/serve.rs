@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use parlor::protocol::RoomCode;
 use parlor::protocol::limits::{CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS};
+use parlor::protocol::{BadText, RoomCode, Text};
 use parlor::{BindError, Config, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -160,10 +160,14 @@ impl Serve {
     fn config(&self) -> Result<Config, String> {
         let mut config = Config::default();
         if self.public && !(self.listen.is_empty() && self.web.is_empty()) {
-            return Err("--public says where to listen; give no --listen and no --web".to_owned());
+            let text = "--public says where to listen; give no --listen and no --web, and no \
+                        PARLOR_LISTEN and no PARLOR_WEB";
+            return Err(text.to_owned());
         }
         if self.no_web && !self.web.is_empty() {
-            return Err("--no-web and --web say two things; take one of them".to_owned());
+            let text = "--no-web and --web say two things, or PARLOR_NO_WEB and PARLOR_WEB do; \
+                        take one of them";
+            return Err(text.to_owned());
         }
         let host: IpAddr = match self.public {
             true => Ipv6Addr::UNSPECIFIED.into(),
@@ -196,25 +200,30 @@ impl Serve {
     }
 
     fn oper_secret(&self) -> Result<Option<String>, String> {
-        let secret = match &self.oper_secret_file {
+        const VARIABLE: &str = "PARLOR_OPER_SECRET";
+        let (source, secret) = match &self.oper_secret_file {
             Some(file) => {
+                let source = file.display().to_string();
                 let text = fs::read_to_string(file)
-                    .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
+                    .map_err(|error| format!("cannot read {source}: {error}"))?;
+                (source, text.trim_end_matches(['\r', '\n']).to_owned())
             }
-            None => match std::env::var("PARLOR_OPER_SECRET") {
-                Err(VarError::NotUnicode(_)) => {
-                    return Err("PARLOR_OPER_SECRET is not UTF-8".to_owned());
-                }
-                secret => secret.ok(),
+            None => match std::env::var(VARIABLE) {
+                Err(VarError::NotUnicode(_)) => return Err(format!("{VARIABLE} is not UTF-8")),
+                Ok(secret) if !secret.is_empty() => (VARIABLE.to_owned(), secret),
+                _ => return Ok(None),
             },
         };
-        match secret {
-            Some(secret) if secret.trim().is_empty() => {
-                Err("the operators' secret is empty; write one into its file".to_owned())
+        // What OPER can't say would make nobody an operator.
+        let why = match Text::new(&secret) {
+            Ok(_) => return Ok(Some(secret)),
+            Err(BadText::Empty) => "is empty".to_owned(),
+            Err(_) if secret.contains(['\r', '\n']) => {
+                "is one line, and here are several".to_owned()
             }
-            secret => Ok(secret),
-        }
+            Err(why) => format!("can't be sent: {why}"),
+        };
+        Err(format!("{source}: the operators' secret {why}"))
     }
 
     async fn serve(&self, config: Config) -> Result<(), (ExitCode, String)> {

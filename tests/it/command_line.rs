@@ -223,7 +223,10 @@ async fn bad_usage_is_exit_code_2_and_says_what_is_wrong() {
     let folder = TempDir::new().expect("a folder");
     let (empty, blank) =
         (secret_file(&folder, "empty", ""), secret_file(&folder, "blank", " \r\n"));
-    let cases: [(&[&str], &str); 19] = [
+    let several = secret_file(&folder, "several", "let me in\nplease\n");
+    let escape = secret_file(&folder, "escape", "\x1b[A\n");
+    let long = secret_file(&folder, "long", &"x".repeat(1801));
+    let cases: [(&[&str], &str); 22] = [
         (&["--frobnicate"], "--frobnicate"),
         (&["frobnicate"], "frobnicate"),
         (&["--listen", "nonsense"], "ADDR:PORT"),
@@ -242,6 +245,9 @@ async fn bad_usage_is_exit_code_2_and_says_what_is_wrong() {
         (&["--log-format", "xml"], "json"),
         (&["--oper-secret-file", &empty], "secret is empty"),
         (&["--oper-secret-file", &blank], "secret is empty"),
+        (&["--oper-secret-file", &several], "secret is one line"),
+        (&["--oper-secret-file", &escape], "secret can't be sent"),
+        (&["--oper-secret-file", &long], "secret can't be sent"),
         (&["--oper-secret-file", "/no/such/file"], "/no/such/file"),
     ];
     for (args, text) in cases {
@@ -257,17 +263,66 @@ async fn a_bad_environment_is_exit_code_2_and_says_what_is_wrong() {
         ("RUST_LOG", "parlor=loud", "RUST_LOG"),
         ("RUST_LOG", "==", "RUST_LOG"),
         ("PARLOR_LISTEN", "nonsense", "ADDR:PORT"),
-        ("PARLOR_HOLD", "long", "--hold"),
-        ("PARLOR_LOBBY", "", "--lobby"),
-        ("PARLOR_OPER_SECRET", "", "secret is empty"),
-        ("PARLOR_OPER_SECRET_FILE", "/no/such/file", "/no/such/file"),
+        ("PARLOR_LISTEN", "127.0.0.1:0,nonsense", "ADDR:PORT"),
+        ("PARLOR_HOLD", "long", "invalid digit"),
+        ("PARLOR_HOLD", "601", "1..=600"),
+        ("PARLOR_MAX_ROOMS", "-1", "invalid digit"),
+        ("PARLOR_LOBBY", " ", "1 to 16"),
+        ("PARLOR_LOG_FORMAT", "xml", "json"),
+        ("PARLOR_ALLOW_ORIGIN", "example.org", "https://example.org"),
+        ("PARLOR_OPER_SECRET", " ", "secret is empty"),
+        ("PARLOR_OPER_SECRET", "let me in\nplease", "secret is one line"),
     ];
     for (variable, value, text) in cases {
-        let mut command = parlor(&[]);
-        command.env(variable, value);
+        for first in [&[][..], &["serve"]] {
+            let mut command = parlor(first);
+            command.env(variable, value);
+            let (code, stderr) = failure(command).await;
+            assert_eq!(code, Some(2), "{variable}={value}: {stderr}");
+            assert!(stderr.contains(text), "{variable}={value}: {stderr}");
+            assert!(stderr.contains(variable), "{variable}={value}: {stderr}");
+        }
+    }
+    let mut command = parlor(&[]);
+    command.env("PARLOR_OPER_SECRET_FILE", "/no/such/file");
+    assert!(failure(command).await.1.contains("/no/such/file"));
+    // What the flag says is the flag's mistake.
+    for args in [["--hold", "long"], ["--hold=long", "--no-web"]] {
+        let mut command = parlor(&args);
+        command.env("PARLOR_HOLD", "longer");
         let (code, stderr) = failure(command).await;
-        assert_eq!(code, Some(2), "{variable}={value}: {stderr}");
-        assert!(stderr.contains(text), "{variable}={value}: {stderr}");
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains("--hold") && !stderr.contains("PARLOR_HOLD"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_not_set() {
+    let help = printed(&["--help"]).await;
+    let variables: Vec<&str> =
+        help.split("[env: ").skip(1).filter_map(|rest| Some(rest.split_once('=')?.0)).collect();
+    assert!(variables.len() >= 17, "{variables:?}");
+    let empty = |args: &[&str]| {
+        let mut command = parlor(args);
+        for variable in variables.iter().chain(&["PARLOR_OPER_SECRET"]) {
+            command.env(variable, "");
+        }
+        command
+    };
+    for first in [&[][..], &["serve"]] {
+        // Any ports: those of its own are another test's.
+        let args = [first, &["--listen", ANY_PORT, "--web", ANY_PORT]].concat();
+        let daemon = Daemon::spawn(empty(&args)).await;
+        let mut plain = Plain::in_lobby(daemon.addr(), "ann").await;
+        plain.send("OPER \nOPER x\nHOLD\n").await;
+        plain.expect("ERR OPER bad-args ...").await;
+        plain.expect("ERR OPER bad-secret ...").await;
+        plain.expect("OK HOLD _ 30").await;
+        // Nothing is wrong with them before the secret is looked for.
+        let args = [first, &["--public", "--oper-secret-file", "/no/such/file"]].concat();
+        let (code, stderr) = failure(empty(&args)).await;
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains("/no/such/file"), "{stderr}");
     }
 }
 
@@ -279,6 +334,7 @@ async fn a_variable_that_is_no_text_is_bad_usage_and_not_passed_over() {
         command.env(variable, not_utf8);
         let (code, stderr) = failure(command).await;
         assert_eq!(code, Some(2), "{variable}: {stderr}");
+        assert!(stderr.contains(&format!("{variable} is not UTF-8")), "{stderr}");
     }
 }
 
