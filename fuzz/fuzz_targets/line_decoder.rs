@@ -71,7 +71,7 @@ fn is_blank(line: &str) -> bool {
 fn show(received: &Received) -> String {
     match received {
         Received::Line(text, _) => text.clone(),
-        Received::Bad(reject, _) => format!("ERR {}", reject.code),
+        Received::Bad(why, ..) => format!("ERR {}", why.code()),
         _ => String::new(),
     }
 }

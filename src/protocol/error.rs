@@ -107,26 +107,50 @@ impl Reject {
         Reject::new(verb, ErrorCode::ShuttingDown, text)
     }
 
-    pub(crate) fn line_too_long() -> Reject {
-        let text = format!("A line has at most {LINE_BYTES} bytes; send it in parts.");
-        Reject::of_line(ErrorCode::LineTooLong, text)
-    }
-
-    pub(crate) fn not_utf8() -> Reject {
-        Reject::of_line(ErrorCode::NotUtf8, "Lines are UTF-8 text; set your terminal to UTF-8.")
-    }
-
-    pub(crate) fn control_char() -> Reject {
-        let text = "Lines hold no control characters; arrow keys and function keys send them.";
-        Reject::of_line(ErrorCode::ControlChar, text)
-    }
-
     pub(crate) fn bad_name(verb: Verb, why: BadName) -> Reject {
         Reject::new(verb, ErrorCode::BadName, why.to_string())
     }
 
     pub(crate) fn bad_text(verb: Verb, why: BadText) -> Reject {
         Reject::new(verb, why.code(), why.to_string())
+    }
+}
+
+/// Why a client's line is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BadLine {
+    /// More than 2048 bytes.
+    TooLong,
+    /// Its bytes are no UTF-8.
+    NotUtf8,
+    /// It holds a [`forbidden`](super::forbidden) character.
+    Forbidden,
+}
+
+impl BadLine {
+    /// The code of the `ERR` line.
+    pub fn code(self) -> ErrorCode {
+        match self {
+            BadLine::TooLong => ErrorCode::LineTooLong,
+            BadLine::NotUtf8 => ErrorCode::NotUtf8,
+            BadLine::Forbidden => ErrorCode::ControlChar,
+        }
+    }
+}
+
+impl From<BadLine> for Reject {
+    fn from(why: BadLine) -> Reject {
+        let text = match why {
+            BadLine::TooLong => {
+                format!("A line has at most {LINE_BYTES} bytes; send it in parts.").into()
+            }
+            BadLine::NotUtf8 => Cow::from("Lines are UTF-8 text; set your terminal to UTF-8."),
+            BadLine::Forbidden => {
+                "Lines hold no control characters; arrow keys and function keys send them.".into()
+            }
+        };
+        Reject::of_line(why.code(), text)
     }
 }
 

@@ -18,7 +18,7 @@ mod verb;
 
 pub use code::{BadCode, RoomCode};
 pub use command::{Command, HistoryRange};
-pub use error::{ErrorCode, Reject};
+pub use error::{BadLine, ErrorCode, Reject};
 pub use event::{BadEvent, Bye, ByeReason, Event, LeftReason, NoticeKind};
 pub use framing::Ending;
 pub(crate) use framing::{Framing, Header};

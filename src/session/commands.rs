@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use super::{End, Session, trace};
+use super::wire::{trace, trace_bad};
+use super::{End, Session};
 use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
     Command, Ending, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
@@ -70,14 +71,19 @@ impl<T: Transport> Session<T> {
     async fn execute_next(&mut self) -> Result<(), End> {
         match self.inbox.pop_front() {
             None => {}
-            Some(Received::Blank(ending)) => self.begin_line(ending, "").await?,
-            Some(Received::Bad(reject, ending)) => {
-                self.begin_line(ending, reject.code.as_str()).await?;
+            Some(Received::Blank(ending)) => {
+                trace(&self.hub, "<", &"");
+                self.begin_line(ending).await?;
+            }
+            Some(Received::Bad(why, bytes, ending)) => {
+                trace_bad(&self.hub, why, &bytes);
+                self.begin_line(ending).await?;
                 self.settle().await?;
-                self.reject(&reject);
+                self.reject(&why.into());
             }
             Some(Received::Line(line, ending)) => {
-                self.begin_line(ending, &line).await?;
+                trace(&self.hub, "<", &line);
+                self.begin_line(ending).await?;
                 self.execute(&line).await?;
             }
             Some(Received::Http) => {
@@ -100,8 +106,7 @@ impl<T: Transport> Session<T> {
         Ok(())
     }
 
-    async fn begin_line(&mut self, ending: Option<Ending>, line: &str) -> Result<(), End> {
-        trace(&self.hub, "<", &line);
+    async fn begin_line(&mut self, ending: Option<Ending>) -> Result<(), End> {
         self.pace.spend(1);
         self.counts.lines += 1;
         self.adopt_ending(ending).await

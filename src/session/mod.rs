@@ -6,6 +6,7 @@
 mod closing;
 mod commands;
 mod pace;
+mod wire;
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, Sleep};
-use tracing::info;
 
 use crate::bulletin::{News, Subscription};
 use crate::config::Config;
@@ -31,6 +31,7 @@ use crate::transport::{Answer, Outbox, Received, Socket, Transport};
 pub(crate) use closing::turn_away;
 use closing::{not_http, write_rest};
 use pace::Pace;
+use wire::trace;
 
 /// One connection's conversation.
 pub(crate) struct Session<T> {
@@ -306,7 +307,7 @@ impl<T: Transport> Session<T> {
     fn refuse_rest(&mut self) {
         for received in std::mem::take(&mut self.inbox) {
             match received {
-                Received::Bad(reject, _) => self.reject(&reject),
+                Received::Bad(why, ..) => self.reject(&why.into()),
                 Received::Line(line, _) => {
                     let verb = Command::parse(&line, self.seat.is_some(), self.talk)
                         .and_then(|_| Command::verb_of(&line, self.talk));
@@ -410,13 +411,6 @@ impl<T: Transport> Session<T> {
 
     fn notice(&mut self, kind: NoticeKind, text: &'static str) {
         self.say(&Event::Notice { kind, text: text.into() });
-    }
-}
-
-/// For a lab: every line both ways, with escapes visible.
-fn trace(hub: &Hub, way: &str, line: &impl Display) {
-    if hub.config().trace_wire {
-        info!(target: "parlor::wire", "{way} {}", line.to_string().escape_debug());
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::codec::{Decoder, LinesCodec};
 
 use super::telnet::{Answer, Key, Telnet};
 use crate::protocol::limits::{LINE_BYTES, PACE_BYTES};
-use crate::protocol::{Ending, Reject, forbidden, is_blank};
+use crate::protocol::{BadLine, Ending, forbidden, is_blank};
 
 /// What came from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub enum Received {
     Line(String, Option<Ending>),
     /// A line of blanks, or of nothing.
     Blank(Option<Ending>),
-    /// A line that is no text, with its answer.
-    Bad(Reject, Option<Ending>),
+    /// A line that is no text, why, and its bytes; none of one that is too long.
+    Bad(BadLine, Vec<u8>, Option<Ending>),
     /// The first line is that of an HTTP request, however long; nothing follows.
     Http,
     /// The stream begins like a TLS handshake; nothing follows.
@@ -313,13 +313,18 @@ impl LineDecoder {
             return self.end(Received::Http, out);
         }
         if is_too_long {
-            return out.push_back(Received::Bad(Reject::line_too_long(), ending));
+            return out.push_back(Received::Bad(BadLine::TooLong, Vec::new(), ending));
+        }
+        // The codec would throw these away.
+        if str::from_utf8(&self.line).is_err() {
+            let bytes = std::mem::take(&mut self.line).into();
+            return out.push_back(Received::Bad(BadLine::NotUtf8, bytes, ending));
         }
         // The codec takes one CR off: that one must not be a CR of the line's own.
         self.line.extend_from_slice(b"\r\n");
         let received = match self.codec.decode(&mut self.line) {
             Ok(Some(line)) => checked(line, ending),
-            Ok(None) | Err(_) => Received::Bad(Reject::not_utf8(), ending),
+            Ok(None) | Err(_) => Received::Bad(BadLine::NotUtf8, Vec::new(), ending),
         };
         if matches!(received, Received::Blank(_)) {
             // The first line is the first that is not empty.
@@ -348,11 +353,11 @@ impl LineDecoder {
 /// Looks for what no line may hold.
 pub(super) fn checked(line: String, ending: Option<Ending>) -> Received {
     if line.len() > LINE_BYTES {
-        Received::Bad(Reject::line_too_long(), ending)
+        Received::Bad(BadLine::TooLong, Vec::new(), ending)
     } else if is_blank(&line) {
         Received::Blank(ending)
     } else if line.chars().any(forbidden) {
-        Received::Bad(Reject::control_char(), ending)
+        Received::Bad(BadLine::Forbidden, line.into_bytes(), ending)
     } else {
         Received::Line(line, ending)
     }
@@ -380,7 +385,7 @@ mod tests {
         assert_eq!(run(&cut, true), whole, "cut into bytes");
         let show = |received| match received {
             Received::Line(line, _) => Some(line),
-            Received::Bad(reject, _) => Some(format!("!{}", reject.code)),
+            Received::Bad(why, ..) => Some(format!("!{}", why.code())),
             Received::Blank(_) => Some(String::new()),
             Received::Http => Some("!http".to_owned()),
             Received::Tls => Some("!tls".to_owned()),
@@ -476,7 +481,7 @@ mod tests {
         let codes: Vec<_> = run(&[b"a\x08\n\x04\n\xff\xf4\n"], false)
             .into_iter()
             .filter_map(|received| match received {
-                Received::Bad(reject, _) => Some(reject.code),
+                Received::Bad(why, ..) => Some(why.code()),
                 _ => None,
             })
             .collect();

@@ -689,8 +689,9 @@ async fn traced_lines_show_both_ways_with_escapes_visible() {
         let daemon = Daemon::spawn(command).await;
         let mut bob = Plain::in_lobby(daemon.addr(), "bob").await;
         let mut ann = Plain::connect(daemon.addr()).await;
-        ann.send(b"JOIN LOBBY ann 0\nMSG a\tb\nMSG \x1b[31mred\nMSG \xfe\nPING \xe2\x98\x95\n")
+        ann.send(b"JOIN LOBBY ann 0\nMSG a\tb\nMSG \x1b[31mred\nMSG \xfe\x1b \xe2\x98\x95\xe2\n")
             .await;
+        ann.send(format!("MSG {}\nPING \u{2615}\n", "dingo".repeat(500))).await;
         ann.end_input().await;
         ann.rest().await;
         bob.expect("JOINED ann").await;
@@ -716,10 +717,12 @@ async fn traced_lines_show_both_ways_with_escapes_visible() {
             r"< MSG a\tb",
             "> OK MSG 1 ",
             r" ann a\tb",
-            "< control-char",
+            r"< MSG \u{1b}[31mred",
             "> ERR * control-char ",
-            "< not-utf8",
+            "< MSG \\xfe\\u{1b} \u{2615}\\xe2",
             "> ERR * not-utf8 ",
+            "< line-too-long",
+            "> ERR * line-too-long ",
             "< PING \u{2615}",
             "> OK PING \u{2615}",
             "> BYE eof ",
