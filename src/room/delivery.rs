@@ -29,17 +29,10 @@ struct Round {
 #[derive(Debug)]
 struct Claim {
     key: SeatKey,
-    lent: Lent,
+    outlet: Arc<Outlet>,
+    framing: Framing,
     /// Bytes written; `None`: he is awake, and goes on by himself.
     written: Option<usize>,
-}
-
-/// How the room can write to a sleeper.
-#[derive(Debug, Clone)]
-pub(super) struct Lent {
-    pub(super) outlet: Arc<Outlet>,
-    pub(super) loan: u64,
-    pub(super) framing: Framing,
 }
 
 /// The lines that follow a place in the log, put together once for all who stand there.
@@ -131,18 +124,19 @@ impl Round {
         {
             let Some(member) = members.get_mut(slot) else { continue };
             let Presence::Here(cursor) = member.presence else { continue };
-            match &member.lent {
+            match &member.outlet {
                 // What waits for him alone he puts in its place by himself.
-                Some(lent) if member.mailbox.is_empty() => {
+                Some((outlet, framing)) if member.mailbox.is_empty() => {
                     if self.claims.is_empty() {
                         self.batch.begin(cursor);
                     } else if self.batch.from != cursor {
                         sleepers.put_back(slot);
                         break;
                     }
-                    if self.batch.prepare(log, lent.framing) {
+                    if self.batch.prepare(log, *framing) {
                         let key = SeatKey { slot, generation: member.generation };
-                        self.claims.push(Claim { key, lent: lent.clone(), written: None });
+                        let (outlet, framing) = (outlet.clone(), *framing);
+                        self.claims.push(Claim { key, outlet, framing, written: None });
                     } else {
                         self.wakers.extend(member.waker.clone());
                     }
@@ -154,9 +148,10 @@ impl Round {
 
     /// Writes to those who were claimed, and wakes the others. No lock may be held.
     fn run(&mut self) {
-        for Claim { lent: Lent { outlet, loan, framing }, written, .. } in &mut self.claims {
-            let bytes = self.batch.bytes(*framing);
-            *written = outlet.write(*loan, bytes, |written| self.batch.reached(written, *framing));
+        let Round { batch, claims, .. } = self;
+        for Claim { outlet, framing, written, .. } in claims {
+            let reached = |written| batch.reached(written, *framing);
+            *written = outlet.write(batch.from, batch.bytes(*framing), reached);
         }
         self.wake();
     }
@@ -169,16 +164,16 @@ impl Round {
     fn settle(&mut self, state: &mut State, shared: &Shared) {
         let State { log, members, sleepers, .. } = state;
         let from = self.batch.from;
-        for Claim { key, lent, written } in self.claims.drain(..) {
+        for Claim { key, framing, written, .. } in self.claims.drain(..) {
             let Some(written) = written else { continue };
-            let (next, _) = self.batch.reached(written, lent.framing);
+            let (next, _) = self.batch.reached(written, framing);
             shared.metrics.bytes_out.add(written as u64);
             shared.metrics.deliveries.add(next.place - from.place);
             let member = members.get_mut(key.slot);
             let Some(member) = member.filter(|member| member.generation == key.generation) else {
                 continue;
             };
-            let sleeps_on = written == self.batch.bytes(lent.framing).len();
+            let sleeps_on = written == self.batch.bytes(framing).len();
             if !sleeps_on {
                 self.wakers.extend(member.waker.clone());
             }

@@ -48,8 +48,8 @@ impl Room {
             if !reason.is_empty() {
                 bye.text = reason.to_owned().into();
             }
-            if let Some(Presence::Held { expiry, .. }) = self.send_out(state, slot, bye) {
-                self.shared.timetable.call_off(expiry);
+            if let Some(Presence::Held(held)) = self.send_out(state, slot, bye) {
+                self.shared.timetable.call_off(held.expiry);
                 state.members.free(slot);
             }
             let left = Event::Left { name: name.as_str().into(), reason: LeftReason::Kicked };

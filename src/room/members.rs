@@ -1,16 +1,17 @@
 //! Who is in a room.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::Waker;
 
 use slab::Slab;
 
-use super::delivery::Lent;
 use super::log::Cursor;
+use super::outlet::Outlet;
 use super::sleepers::Ticket;
 use super::timetable::Appointment;
 use super::visitors::Visit;
-use crate::protocol::{Bye, Line, Name, NoticeKind, TokenHash};
+use crate::protocol::{Bye, Framing, Line, Name, NoticeKind, TokenHash};
 
 /// Names a seat and the connection that sits on it. When another connection takes the seat over,
 /// the generation changes and the old key opens nothing any more.
@@ -35,9 +36,9 @@ pub(crate) struct Member {
     /// What waits for this member alone, in the order of the places in the log where it belongs.
     pub(crate) mailbox: VecDeque<Private>,
     pub(crate) waker: Option<Waker>,
-    /// How the room can write to his connection while he sleeps; `None`: he must be woken.
-    pub(crate) lent: Option<Lent>,
-    pub(crate) ticket: Option<Ticket>,
+    /// What the room writes to while he sleeps, and how; `None`: he must be woken.
+    pub(crate) outlet: Option<(Arc<Outlet>, Framing)>,
+    pub(crate) ticket: Ticket,
 }
 
 #[derive(Debug)]
@@ -45,9 +46,17 @@ pub(crate) enum Presence {
     /// Connected; his reader stands at the cursor.
     Here(Cursor),
     /// The connection is gone, the seat is kept until the appointment.
-    Held { expiry: Appointment, _visit: Visit },
+    Held(Box<Held>),
     /// No member any more. The slot is kept until the connection has learned why.
-    Out(Bye<'static>),
+    Out(Box<Bye<'static>>),
+}
+
+/// A seat that waits for its member.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) expiry: Appointment,
+    /// It counts for the address that the member came from.
+    pub(crate) _visit: Visit,
 }
 
 /// An armed seat: how long it is held, and the hash of the token that opens it.
@@ -97,7 +106,7 @@ impl Members {
 
     /// The same for both keys of the name: they can be of two members.
     pub(crate) fn slots_of(&self, name: &Name) -> impl Iterator<Item = usize> {
-        name.keys().into_iter().filter_map(|key| self.names.get(&key).copied())
+        name.keys().filter_map(|key| self.names.get(&key).copied())
     }
 
     pub(crate) fn slot_of_token(&self, token: &TokenHash) -> Option<usize> {
@@ -115,6 +124,10 @@ impl Members {
     /// Seats somebody. The name must be free.
     pub(crate) fn add(&mut self, name: Name, generation: u64, cursor: Cursor) -> SeatKey {
         let keys = name.keys();
+        // Most members come at once and stay: room for a few more, not for as many again.
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact(self.slots.len() / 4 + 2);
+        }
         let slot = self.slots.insert(Member {
             name,
             entered: generation,
@@ -125,8 +138,8 @@ impl Members {
             hold: None,
             mailbox: VecDeque::new(),
             waker: None,
-            lent: None,
-            ticket: None,
+            outlet: None,
+            ticket: Ticket::default(),
         });
         self.names.extend(keys.map(|key| (key, slot)));
         self.seats += 1;
@@ -143,7 +156,7 @@ impl Members {
     pub(crate) fn send_out(&mut self, slot: usize, bye: Bye<'static>) -> Option<Presence> {
         self.forget_token(slot);
         let member = self.slots.get_mut(slot)?;
-        let before = std::mem::replace(&mut member.presence, Presence::Out(bye));
+        let before = std::mem::replace(&mut member.presence, Presence::Out(Box::new(bye)));
         for key in member.name.keys() {
             self.names.remove(&key);
         }

@@ -208,7 +208,7 @@ impl State {
             (_, Some(Closed::Shutdown)) => gone(Bye::new(ByeReason::Shutdown)),
             (None, _) => gone(Bye::new(ByeReason::Replaced)),
             // Who was kicked is told so, also where the room has closed since.
-            (Some(Member { presence: Presence::Out(bye), .. }), _) => gone(bye.clone()),
+            (Some(Member { presence: Presence::Out(bye), .. }), _) => gone(Bye::clone(bye)),
             (Some(_), Some(_)) => gone(Bye::new(ByeReason::Closed)),
             (Some(member), None) => Ok(member),
         }
@@ -261,7 +261,7 @@ impl State {
     /// Stops counting a reader without telling anybody: the server is stopping.
     fn forget(&mut self, slot: usize) -> bool {
         if let Some(member) = self.members.get_mut(slot) {
-            self.sleepers.remove(member.ticket.take());
+            self.sleepers.remove(&mut member.ticket);
             member.waker = None;
         }
         false

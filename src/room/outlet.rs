@@ -12,7 +12,7 @@ pub(crate) trait Sink: Send + Sync {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// A message for a hundred sleepers wakes none of them: the room writes it for them. While a
+/// Every seat has its own. A message for a hundred sleepers wakes none of them: the room writes it for them. While a
 /// session is awake it alone writes, so no line ever stands inside another.
 pub(crate) struct Outlet<S: ?Sized = dyn Sink> {
     /// Held for one write that doesn't wait, at most. No lock is taken under it.
@@ -22,8 +22,6 @@ pub(crate) struct Outlet<S: ?Sized = dyn Sink> {
 
 #[derive(Debug, Default)]
 struct Pen {
-    /// Counts how often the pen was lent. Who comes with an older number comes too late.
-    loan: u64,
     /// Whether the room may write.
     is_lent: bool,
     /// What the session hears when it takes the pen back.
@@ -48,13 +46,11 @@ impl<S: Sink + 'static> Outlet<S> {
 }
 
 impl Outlet {
-    /// Lends the pen to the room, which writes what follows `next`. Returns the loan's number.
-    pub(super) fn lend(&self, next: Cursor) -> u64 {
+    /// Lends the pen to the room, which writes what follows `next`.
+    pub(super) fn lend(&self, next: Cursor) {
         let mut pen = self.pen();
-        pen.loan += 1;
         pen.is_lent = true;
         pen.report = Some(Report { next, half: Box::default(), bytes: 0 });
-        pen.loan
     }
 
     /// Takes the pen back; `None` if the session has it already.
@@ -64,17 +60,17 @@ impl Outlet {
         pen.report.take()
     }
 
-    /// Writes for a sleeper, and returns how many bytes; `None` if the session has taken the pen
-    /// back. `reached` tells how far he has come with so many, and what is left of a line.
+    /// Writes what follows `from` for a sleeper, and returns how many bytes; `None` if the session
+    /// has the pen, or had it and has come further. `reached` tells how far he has come with so many, and what is left of a line.
     pub(super) fn write<'a>(
         &self,
-        loan: u64,
+        from: Cursor,
         bytes: &'a [u8],
         reached: impl FnOnce(usize) -> (Cursor, &'a [u8]),
     ) -> Option<usize> {
         let mut pen = self.pen();
-        let Pen { loan: now, is_lent: true, report: Some(report) } = &mut *pen else { return None };
-        if *now != loan {
+        let Pen { is_lent: true, report: Some(report) } = &mut *pen else { return None };
+        if report.next != from {
             return None;
         }
         // A broken connection shows itself to the session.

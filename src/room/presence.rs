@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::log::Cursor;
-use super::members::{Member, Presence};
+use super::members::{Held, Member, Presence};
 use super::timetable::Ending;
 use super::{Closed, Ended, NOBODY, Refusal, Room, SeatKey, State, Visit};
 use crate::protocol::{Bye, ByeReason, Event, LeftReason, Line, Name, TokenHash};
@@ -78,13 +78,13 @@ impl Room {
             let member = all.get_mut(slot).ok_or(Refusal::BadToken)?;
             match std::mem::replace(&mut member.presence, Presence::Here(log.end())) {
                 Presence::Here(cursor) => log.leave(cursor),
-                Presence::Held { expiry, .. } => self.shared.timetable.call_off(expiry),
+                Presence::Held(held) => self.shared.timetable.call_off(held.expiry),
                 Presence::Out(_) => {}
             }
             let cursor = log.enter();
             member.generation = generation;
-            member.lent = None;
-            sleepers.remove(member.ticket.take());
+            member.outlet = None;
+            sleepers.remove(&mut member.ticket);
             woken.extend(member.waker.take());
 
             let first = log.first_kept().max(last_id + 1);
@@ -127,12 +127,12 @@ impl Room {
         let Some(hold) = &member.hold else { return false };
         let at = Instant::now() + Duration::from_secs(hold.seconds);
         let expiry = self.shared.timetable.add(at, Ending::Seat(Arc::downgrade(self), key));
-        let held = Presence::Held { expiry, _visit: visit };
+        let held = Presence::Held(Box::new(Held { expiry, _visit: visit }));
         // Presence during a break isn't told, so notices go; what somebody said stays.
         member.mailbox.retain(|private| private.notice.is_none());
         member.waker = None;
-        member.lent = None;
-        state.sleepers.remove(member.ticket.take());
+        member.outlet = None;
+        state.sleepers.remove(&mut member.ticket);
         if let Presence::Here(cursor) = std::mem::replace(&mut member.presence, held) {
             state.log.leave(cursor);
         }
@@ -142,7 +142,7 @@ impl Room {
     /// Ends a held seat that nobody resumed. True if the room went with it.
     pub(super) fn expire(&self, key: SeatKey) -> bool {
         self.change(|state| {
-            let held = |member: &mut Member| matches!(member.presence, Presence::Held { .. });
+            let held = |member: &mut Member| matches!(member.presence, Presence::Held(_));
             let expired = state.seat(key).is_ok_and(held);
             expired && self.end_seat(state, key.slot, LeftReason::Lost, NOBODY)
         })
@@ -175,7 +175,7 @@ impl Room {
         }
         let member = state.members.get_mut(slot)?;
         self.shared.forget_tells(&std::mem::take(&mut member.mailbox));
-        state.sleepers.remove(member.ticket.take());
+        state.sleepers.remove(&mut member.ticket);
         state.woken.extend(member.waker.take());
         Some(before)
     }

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::delivery::Lent;
 use super::log::{Cursor, Log, Missed};
 use super::members::{Presence, Private};
 use super::{Outlet, Refusal, Room, Said, SeatKey, Shared, State};
@@ -82,10 +81,14 @@ impl Room {
             if !member.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
                 member.waker = Some(waker.clone());
             }
-            member.lent = outlet.map(|(outlet, framing)| {
-                let loan = outlet.lend(reading.next);
-                Lent { outlet: outlet.clone(), loan, framing }
-            });
+            match (outlet, &mut member.outlet) {
+                (None, known) => *known = None,
+                (Some((_, framing)), Some((_, known))) => *known = framing,
+                (Some((outlet, framing)), known) => *known = Some((outlet.clone(), framing)),
+            }
+            if let Some((outlet, _)) = outlet {
+                outlet.lend(reading.next);
+            }
             sleepers.add(&mut member.ticket, key.slot);
         }
         self.account(&state);

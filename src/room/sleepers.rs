@@ -10,30 +10,30 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub(crate) struct Sleepers {
     /// `None`: he has left.
-    queue: VecDeque<Option<usize>>,
-    /// The number of the first ticket in the queue.
-    first: u64,
+    queue: VecDeque<Option<u32>>,
+    /// One less than the number of the first ticket in the queue.
+    gone: u64,
     /// At the front of the queue there may be something for so many.
     due: usize,
 }
 
-/// Where a member stands in the queue. It counts until he is taken out at the front: a member who
+/// Where a member stands in the queue; 0 is nowhere. It counts until he is taken out at the front: a member who
 /// is awake keeps his place, and nobody stands here twice.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Ticket(u64);
 
 impl Sleepers {
     /// Puts a member into the queue, if he isn't in it.
-    pub(crate) fn add(&mut self, ticket: &mut Option<Ticket>, slot: usize) {
-        if ticket.is_none_or(|ticket| ticket.0 < self.first) {
-            *ticket = Some(Ticket(self.first + self.queue.len() as u64));
-            self.queue.push_back(Some(slot));
+    pub(crate) fn add(&mut self, ticket: &mut Ticket, slot: usize) {
+        if ticket.0 <= self.gone {
+            self.queue.push_back(Some(slot as u32));
+            *ticket = Ticket(self.gone + self.queue.len() as u64);
         }
     }
 
     /// Takes a member out for whom nothing is to be done any more.
-    pub(crate) fn remove(&mut self, ticket: Option<Ticket>) {
-        let index = ticket.and_then(|ticket| ticket.0.checked_sub(self.first));
+    pub(crate) fn remove(&mut self, ticket: &mut Ticket) {
+        let index = std::mem::take(ticket).0.checked_sub(self.gone + 1);
         if let Some(place) = index.and_then(|index| self.queue.get_mut(index as usize)) {
             *place = None;
         }
@@ -52,9 +52,9 @@ impl Sleepers {
     pub(crate) fn next_due(&mut self) -> Option<usize> {
         while self.due > 0 {
             self.due -= 1;
-            self.first += 1;
+            self.gone += 1;
             if let Some(slot) = self.queue.pop_front().flatten() {
-                return Some(slot);
+                return Some(slot as usize);
             }
         }
         if self.queue.is_empty() && self.queue.capacity() > CAPACITY_KEPT {
@@ -66,8 +66,8 @@ impl Sleepers {
     /// Puts back whom [`next_due`](Sleepers::next_due) took out last.
     pub(crate) fn put_back(&mut self, slot: usize) {
         self.due += 1;
-        self.first -= 1;
-        self.queue.push_front(Some(slot));
+        self.gone -= 1;
+        self.queue.push_front(Some(slot as u32));
     }
 }
 
@@ -81,19 +81,19 @@ mod tests {
     #[test]
     fn who_is_in_the_queue_stands_in_it_once() {
         let mut sleepers = Sleepers::default();
-        let mut tickets = [None; 3];
+        let mut tickets = [Ticket::default(); 3];
         for (slot, ticket) in tickets.iter_mut().enumerate() {
             sleepers.add(ticket, slot);
             sleepers.add(ticket, slot);
         }
         assert_eq!(sleepers.next_due(), None);
-        sleepers.remove(tickets[1]);
+        sleepers.remove(&mut tickets[1]);
         sleepers.rouse();
         assert_eq!([(); 4].map(|()| sleepers.next_due()), [Some(0), Some(2), None, None]);
         // An old ticket takes nobody else out.
-        let mut other = None;
+        let mut other = Ticket::default();
         sleepers.add(&mut other, 7);
-        sleepers.remove(tickets[0]);
+        sleepers.remove(&mut tickets[0]);
         sleepers.rouse();
         assert_eq!(sleepers.next_due(), Some(7));
     }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn who_is_put_back_is_the_next() {
         let mut sleepers = Sleepers::default();
-        let mut tickets = [None; 2];
+        let mut tickets = [Ticket::default(); 2];
         sleepers.add(&mut tickets[0], 0);
         sleepers.add(&mut tickets[1], 1);
         sleepers.rouse();

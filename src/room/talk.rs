@@ -15,9 +15,10 @@ impl Room {
                 return Err(Refusal::Muted);
             }
             member.said += texts.len() as u64;
-            let (name, ticket) = (member.name.clone(), member.ticket.take());
+            let name = member.name.clone();
             // Who speaks is awake: his own message need not wake him.
-            state.sleepers.remove(ticket);
+            let mut ticket = std::mem::take(&mut member.ticket);
+            state.sleepers.remove(&mut ticket);
             let said = texts.iter().map(|text| {
                 let (id, time) = state.log.next_message(self.shared.config.clock.now());
                 let (name, text) = (name.as_str().into(), text.as_str().into());

@@ -205,7 +205,7 @@ impl<T: Transport> Session<T> {
         if let Some(name) = &name {
             let visit = self.visit.clone();
             let entered = self.hub.enter_made(room, name.clone(), visit)?;
-            self.seat = Some(entered.seat.ends(Ended::Left(LeftReason::Lost)));
+            self.take_seat(entered.seat);
         }
         Ok(Reply::Created { code, name: name.as_ref() }.to_string())
     }
@@ -220,7 +220,7 @@ impl<T: Transport> Session<T> {
             Verb::Resume => Reply::Resumed { code, name, last_id, members, lines, said },
             _ => Reply::Joined { code, name, last_id, members, lines },
         });
-        self.seat = Some(seat.ends(Ended::Left(LeftReason::Lost)));
+        self.take_seat(seat);
     }
 
     /// What members do.

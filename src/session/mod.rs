@@ -104,14 +104,11 @@ impl<T: Transport> Session<T> {
         let config = hub.config();
         let default_rate = if is_stranger { Config::RATE } else { 0 };
         let pace = Pace::new(config.rate.unwrap_or(default_rate), config.burst);
-        // Who traces the wire wants to see every line here.
-        let socket = transport.socket().filter(|_| !config.trace_wire);
-        let outlet = socket.map(|socket| Outlet::new(socket.clone()));
         Session {
             transport,
             inbox: VecDeque::new(),
             outbox: Outbox::new(T::FRAMING),
-            outlet,
+            outlet: None,
             hub,
             seat: None,
             news,
@@ -210,7 +207,14 @@ impl<T: Transport> Session<T> {
         match &mut self.stop {
             Some(stop) => stop.quiet.as_mut().poll(cx).map(|()| Err(End::Shutdown)),
             None if self.outbox.is_broken() && self.input_ended => Poll::Ready(Err(End::Broken)),
-            None => Poll::Pending,
+            None => {
+                // An idle connection keeps no memory for what it has done.
+                if self.inbox.is_empty() {
+                    self.inbox = VecDeque::new();
+                }
+                self.outbox.shrink();
+                Poll::Pending
+            }
         }
     }
 
@@ -223,6 +227,13 @@ impl<T: Transport> Session<T> {
         let outlet = outlet.map(|outlet| (outlet, self.outbox.framing()));
         let out = |followed: Followed<'_>| deliver(&self.hub, &mut self.outbox, followed);
         seat.poll_follow(cx, outlet, out).map_err(End::from)
+    }
+
+    fn take_seat(&mut self, seat: Seat) {
+        // Who traces the wire wants to see every line here.
+        let socket = self.transport.socket().filter(|_| !self.hub.config().trace_wire);
+        self.outlet = socket.map(|socket| Outlet::new(socket.clone()));
+        self.seat = Some(seat.ends(Ended::Left(LeftReason::Lost)));
     }
 
     /// Takes the outlet back from the room, with what it has begun to write.

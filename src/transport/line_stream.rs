@@ -50,14 +50,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for LineStream<S> {
         let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut bytes = ReadBuf::uninit(&mut bytes);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes))?;
+        let mut answers = Vec::new();
         match bytes.filled() {
             [] => self.decoder.finish(inbox),
-            bytes => self.decoder.feed(bytes, inbox),
+            bytes => self.decoder.feed_telnet(bytes, inbox, &mut answers),
         }
         Poll::Ready(Ok(Intake {
             bytes: bytes.filled().len(),
             surcharge: self.decoder.take_surcharge(),
-            answers: self.decoder.take_answers(),
+            answers,
         }))
     }
 

@@ -36,13 +36,12 @@ pub enum Received {
 /// is an item like any other here, and never an error that hides the lines after it.
 #[derive(Debug)]
 pub struct LineDecoder {
-    codec: LinesCodec,
     /// `None`: editing keys are control characters, and telnet's bytes are not UTF-8.
     telnet: Option<Telnet>,
     /// The line so far, edited; empty while it is too long.
     line: BytesMut,
     /// Bytes of the line so far, before editing.
-    counted: usize,
+    counted: u32,
     /// After a CR: whether it is an ending shows later.
     after_cr: Option<Edits>,
     start: Start,
@@ -50,16 +49,15 @@ pub struct LineDecoder {
     request: Option<RequestLine>,
     ended: bool,
     /// Bytes received since the last line, telnet's included.
-    raw: usize,
+    raw: u32,
     surcharge: u32,
-    answers: Vec<Answer>,
 }
 
 /// Telnet's edits between a CR and what follows it. If that makes an ending of the CR they edit the
 /// line before it, else the CR is the first that they erase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Edits {
-    characters: usize,
+    characters: u32,
     line: bool,
 }
 
@@ -71,7 +69,7 @@ enum Start {
     /// The first byte of a TLS record.
     Tls,
     /// So many bytes of a byte order mark, which are held back.
-    Bom(usize),
+    Bom(u8),
     Past,
 }
 
@@ -79,23 +77,29 @@ enum Start {
 /// even where its first line is too long for one: what follows it may be written by a stranger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestLine {
-    /// So many capitals.
-    Method(usize),
-    /// So many bytes without a blank.
-    Target(usize),
-    /// So many bytes of `HTTP/`.
-    Version(usize),
+    /// Nothing, or capitals.
+    Method {
+        begun: bool,
+    },
+    /// A blank, then bytes without one.
+    Target {
+        begun: bool,
+    },
+    /// A blank, then so many bytes of `HTTP/`.
+    Version(u8),
     Yes,
     No,
 }
 
 impl RequestLine {
+    const START: RequestLine = RequestLine::Method { begun: false };
+
     /// What is left of a line after editing counts; of one that is too long only the match of its
     /// bytes is left.
     fn is_http(self, is_too_long: bool, line: &[u8]) -> bool {
         let mut request = self;
         if !is_too_long {
-            request = RequestLine::Method(0);
+            request = RequestLine::START;
             line.iter().for_each(|byte| request.take(*byte));
         }
         request == RequestLine::Yes
@@ -104,14 +108,22 @@ impl RequestLine {
     fn take(&mut self, byte: u8) {
         const VERSION: &[u8] = b"HTTP/";
         *self = match *self {
-            RequestLine::Method(n) if byte.is_ascii_uppercase() => RequestLine::Method(n + 1),
-            RequestLine::Method(1..) if byte == b' ' => RequestLine::Target(0),
-            RequestLine::Target(n) if !byte.is_ascii_whitespace() => RequestLine::Target(n + 1),
-            RequestLine::Target(1..) if byte == b' ' => RequestLine::Version(0),
-            RequestLine::Version(n) if byte == VERSION[n] && n + 1 == VERSION.len() => {
-                RequestLine::Yes
+            RequestLine::Method { .. } if byte.is_ascii_uppercase() => {
+                RequestLine::Method { begun: true }
             }
-            RequestLine::Version(n) if byte == VERSION[n] => RequestLine::Version(n + 1),
+            RequestLine::Method { begun: true } if byte == b' ' => {
+                RequestLine::Target { begun: false }
+            }
+            RequestLine::Target { .. } if !byte.is_ascii_whitespace() => {
+                RequestLine::Target { begun: true }
+            }
+            RequestLine::Target { begun: true } if byte == b' ' => RequestLine::Version(0),
+            RequestLine::Version(n) if byte == VERSION[usize::from(n)] => {
+                match usize::from(n) + 1 == VERSION.len() {
+                    true => RequestLine::Yes,
+                    false => RequestLine::Version(n + 1),
+                }
+            }
             RequestLine::Yes => RequestLine::Yes,
             _ => RequestLine::No,
         };
@@ -126,23 +138,31 @@ impl LineDecoder {
     /// A decoder for a fresh stream; `telnet` turns on telnet's sequences and line editing.
     pub fn new(telnet: bool) -> LineDecoder {
         LineDecoder {
-            // The codec counts the CR as well.
-            codec: LinesCodec::new_with_max_length(LINE_BYTES + 1),
             telnet: telnet.then_some(Telnet::default()),
             line: BytesMut::new(),
             counted: 0,
             after_cr: None,
             start: Start::Nothing,
-            request: Some(RequestLine::Method(0)),
+            request: Some(RequestLine::START),
             ended: false,
             raw: 0,
             surcharge: 0,
-            answers: Vec::new(),
         }
     }
 
     /// Takes the bytes of one read and adds to `out` what they complete.
-    pub fn feed(&mut self, mut bytes: &[u8], out: &mut VecDeque<Received>) {
+    pub fn feed(&mut self, bytes: &[u8], out: &mut VecDeque<Received>) {
+        self.feed_telnet(bytes, out, &mut Vec::new());
+    }
+
+    /// The same; what telnet wants to hear at once is added to `answers`.
+    pub(crate) fn feed_telnet(
+        &mut self,
+        mut bytes: &[u8],
+        out: &mut VecDeque<Received>,
+        answers: &mut Vec<Answer>,
+    ) {
+        bytes = &bytes[self.take_whole_lines(bytes, out)..];
         while !self.ended && !bytes.is_empty() {
             let plain = self.plain_prefix(bytes);
             if plain > 0 {
@@ -151,7 +171,7 @@ impl LineDecoder {
                 bytes = &bytes[plain..];
             } else {
                 self.charge(1);
-                self.take(bytes[0], out);
+                self.take(bytes[0], out, answers);
                 bytes = &bytes[1..];
             }
         }
@@ -178,9 +198,27 @@ impl LineDecoder {
         std::mem::take(&mut self.surcharge)
     }
 
-    /// What telnet wants to hear at once.
-    pub(crate) fn take_answers(&mut self) -> Vec<Answer> {
-        std::mem::take(&mut self.answers)
+    /// The whole lines at the front of a read that hold no byte to look at more closely: as a rule,
+    /// all. Returns how many bytes they are.
+    fn take_whole_lines(&mut self, bytes: &[u8], out: &mut VecDeque<Received>) -> usize {
+        let is_between_lines = self.raw == 0 && self.plain_prefix(b" ") > 0;
+        if self.ended || !is_between_lines || self.request.is_some() {
+            return 0;
+        }
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let lines = &bytes[..end];
+        let is_plain =
+            !lines.iter().fold(false, |any, byte| any | is_special(*byte) & (*byte != b'\n'));
+        let is_short =
+            end <= LINE_BYTES || lines.split(|b| *b == b'\n').all(|l| l.len() <= LINE_BYTES);
+        if end == 0 || !is_plain || !is_short || str::from_utf8(lines).is_err() {
+            return 0;
+        }
+        let (mut codec, mut lines) = (codec(), BytesMut::from(lines));
+        while let Ok(Some(line)) = codec.decode(&mut lines) {
+            out.push_back(checked(line, Some(Ending::Lf)));
+        }
+        end
     }
 
     /// How many bytes at the front are text for certain, whatever the state.
@@ -189,11 +227,10 @@ impl LineDecoder {
         if self.after_cr.is_some() || self.start != Start::Past || !in_text {
             return 0;
         }
-        let special = |byte: &u8| matches!(byte, 0..0x20 | 0x7f | 0xff);
-        bytes.iter().position(special).unwrap_or(bytes.len())
+        bytes.iter().position(|byte| is_special(*byte)).unwrap_or(bytes.len())
     }
 
-    fn take(&mut self, byte: u8, out: &mut VecDeque<Received>) {
+    fn take(&mut self, byte: u8, out: &mut VecDeque<Received>, answers: &mut Vec<Answer>) {
         match self.start {
             Start::Nothing if byte == TLS[0] => self.start = Start::Tls,
             Start::Nothing => self.start = Start::Bom(0),
@@ -204,9 +241,9 @@ impl LineDecoder {
         let key = match &mut self.telnet {
             None => Some(Key::Byte(byte)),
             Some(telnet) => {
-                let answered = self.answers.len();
-                let key = telnet.take(byte, &mut self.answers);
-                self.surcharge += (self.answers.len() - answered) as u32;
+                let answered = answers.len();
+                let key = telnet.take(byte, answers);
+                self.surcharge += (answers.len() - answered) as u32;
                 key
             }
         };
@@ -227,8 +264,9 @@ impl LineDecoder {
 
     fn take_byte(&mut self, byte: u8, out: &mut VecDeque<Received>) {
         if let Start::Bom(seen) = self.start {
-            if byte == BOM[seen] {
-                self.start = if seen + 1 == BOM.len() { Start::Past } else { Start::Bom(seen + 1) };
+            if byte == BOM[usize::from(seen)] {
+                let is_whole = usize::from(seen) + 1 == BOM.len();
+                self.start = if is_whole { Start::Past } else { Start::Bom(seen + 1) };
                 return;
             }
             self.release_bom();
@@ -247,7 +285,7 @@ impl LineDecoder {
             _ if self.telnet.is_none() => self.push(&[byte]),
             0x08 | 0x7f => self.edit(LineDecoder::erase_character),
             0x15 => self.edit(LineDecoder::erase_line),
-            0x04 if self.line.is_empty() && self.counted <= LINE_BYTES => {
+            0x04 if self.line.is_empty() && !self.is_too_long() => {
                 self.end(Received::Eof, out);
             }
             _ => self.push(&[byte]),
@@ -265,21 +303,25 @@ impl LineDecoder {
             bytes.iter().for_each(|byte| request.take(*byte));
         }
         self.count(bytes.len());
-        if self.counted <= LINE_BYTES {
+        if !self.is_too_long() {
             self.line.extend_from_slice(bytes);
         }
     }
 
+    fn is_too_long(&self) -> bool {
+        self.counted as usize > LINE_BYTES
+    }
+
     fn count(&mut self, bytes: usize) {
-        self.counted = self.counted.saturating_add(bytes);
-        if self.counted > LINE_BYTES {
+        self.counted = self.counted.saturating_add(bytes as u32);
+        if self.is_too_long() {
             self.line = BytesMut::new();
         }
     }
 
     fn release_bom(&mut self) {
         if let Start::Bom(seen) = std::mem::replace(&mut self.start, Start::Past) {
-            self.push(&BOM[..seen]);
+            self.push(&BOM[..usize::from(seen)]);
         }
     }
 
@@ -294,7 +336,7 @@ impl LineDecoder {
     }
 
     fn apply(&mut self, edits: Edits) {
-        (0..edits.characters.min(self.line.len())).for_each(|_| self.erase_character());
+        (0..(edits.characters as usize).min(self.line.len())).for_each(|_| self.erase_character());
         if edits.line {
             self.erase_line();
         }
@@ -307,7 +349,8 @@ impl LineDecoder {
 
     fn end_line(&mut self, ending: Option<Ending>, out: &mut VecDeque<Received>) {
         self.raw = 0;
-        let is_too_long = std::mem::take(&mut self.counted) > LINE_BYTES;
+        let is_too_long = self.is_too_long();
+        self.counted = 0;
         let request = self.request.take();
         if request.is_some_and(|bytes| bytes.is_http(is_too_long, &self.line)) {
             return self.end(Received::Http, out);
@@ -322,13 +365,13 @@ impl LineDecoder {
         }
         // The codec takes one CR off: that one must not be a CR of the line's own.
         self.line.extend_from_slice(b"\r\n");
-        let received = match self.codec.decode(&mut self.line) {
+        let received = match codec().decode(&mut self.line) {
             Ok(Some(line)) => checked(line, ending),
             Ok(None) | Err(_) => Received::Bad(BadLine::NotUtf8, Vec::new(), ending),
         };
         if matches!(received, Received::Blank(_)) {
             // The first line is the first that is not empty.
-            self.request = request.map(|_| RequestLine::Method(0));
+            self.request = request.map(|_| RequestLine::START);
         }
         // The buffer goes with its line: an idle connection has none.
         self.line = BytesMut::new();
@@ -343,11 +386,21 @@ impl LineDecoder {
 
     /// A line with its ending may have two bytes more than its limit before it costs more.
     fn charge(&mut self, bytes: usize) {
-        let steps = |raw: usize| raw.saturating_sub(3) / PACE_BYTES;
+        let steps = |raw: u32| raw.saturating_sub(3) / PACE_BYTES as u32;
         let before = steps(self.raw);
-        self.raw = self.raw.saturating_add(bytes);
-        self.surcharge += (steps(self.raw) - before) as u32;
+        self.raw = self.raw.saturating_add(bytes as u32);
+        self.surcharge += steps(self.raw) - before;
     }
+}
+
+fn codec() -> LinesCodec {
+    // The codec counts the CR as well.
+    LinesCodec::new_with_max_length(LINE_BYTES + 1)
+}
+
+/// Whether a byte may be more than text: a control character, or telnet's IAC.
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7f || byte == 0xff
 }
 
 /// Looks for what no line may hold.

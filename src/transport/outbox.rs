@@ -42,9 +42,6 @@ enum Piece<M> {
 /// enough for the stack.
 const SLICES: usize = 64;
 
-/// An empty outbox keeps room for so many pieces; after a burst it gives the rest back.
-const PIECES_KEPT: usize = 8;
-
 impl<M: Copy> Outbox<M> {
     pub(crate) fn new(framing: Framing) -> Outbox<M> {
         let pieces = VecDeque::new();
@@ -182,6 +179,13 @@ impl<M: Copy> Outbox<M> {
         }
     }
 
+    /// Gives the memory of an empty outbox back.
+    pub(crate) fn shrink(&mut self) {
+        if self.pieces.is_empty() {
+            self.pieces = VecDeque::new();
+        }
+    }
+
     /// From now on everything counts as written.
     pub(crate) fn give_up(&mut self) {
         *self = Outbox { is_broken: true, ..Outbox::new(self.framing) };
@@ -216,9 +220,6 @@ impl<M: Copy> Outbox<M> {
         if let Some(Piece::Own(bytes)) = self.pieces.front_mut() {
             bytes.advance(self.written);
             self.bytes -= std::mem::take(&mut self.written);
-        }
-        if self.pieces.is_empty() && self.pieces.capacity() > PIECES_KEPT {
-            self.pieces = VecDeque::new();
         }
     }
 }
