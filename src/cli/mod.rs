@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod files;
 mod log;
 mod serve;
 mod variables;

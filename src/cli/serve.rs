@@ -13,12 +13,11 @@ use clap::builder::FalseyValueParser;
 use parlor::protocol::limits::{CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS};
 use parlor::protocol::{BadText, RoomCode, Text};
 use parlor::{BindError, Config, Server};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use super::PORT_IN_USE;
 use super::log::{self, LogFormat};
+use super::{PORT_IN_USE, files};
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -368,14 +367,8 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 
 /// Takes as many files as the system gives: every connection is one.
 fn raise_file_limit(connections: usize) {
-    const OTHERS: u64 = 64;
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let now = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    if let Some(files) = now.filter(|files| *files < connections as u64 + OTHERS) {
+    let wanted = connections as u64 + files::OTHERS;
+    if let Some(files) = files::take_all().filter(|files| *files < wanted) {
         warn!(files, connections, "there are fewer files than connections; raise: ulimit -n");
     }
 }
