@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod bench;
 mod files;
 mod log;
 mod serve;
@@ -26,6 +27,9 @@ enum Command {
     /// Serve chat rooms (this is what parlor does without a command).
     #[command(after_help = EXAMPLES)]
     Serve(serve::Serve),
+    /// Measure a server, and check every delivery.
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Bench),
 }
 
 const EXAMPLES: &str = "\
@@ -49,9 +53,9 @@ const PORT_IN_USE: u8 = 3;
 
 pub(crate) fn run() -> ExitCode {
     let cli: Cli = variables::parse();
-    let serve = match cli.command {
-        None => cli.serve,
-        Some(Command::Serve(serve)) => serve,
-    };
-    serve.run()
+    match cli.command {
+        None => cli.serve.run(),
+        Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Bench(bench)) => bench.run(),
+    }
 }

@@ -131,3 +131,32 @@ pub const STOP_QUIET: Duration = Duration::from_millis(50);
 pub const STOP_READING: Duration = Duration::from_secs(4);
 /// How long a stopping server waits for its connections to end.
 pub const STOP: Duration = Duration::from_secs(8);
+
+// Measuring: `parlor bench`.
+
+/// The longest time that is measured.
+pub const BENCH_TIME: Duration = Duration::from_secs(24 * 3600);
+/// Messages a second that may be asked for, in each room.
+pub const BENCH_RATE: u64 = 1_000_000;
+/// Messages of a room that not everybody has yet. Past it a publisher waits.
+pub const BENCH_IN_FLIGHT: usize = 65_536;
+/// Bytes of a message's text.
+pub const BENCH_TEXT_BYTES: usize = 64;
+/// Bytes that one read takes from a connection, into a buffer that all share.
+pub const BENCH_READ_BYTES: usize = 64 << 10;
+/// Bytes of output that a publisher gathers before they are written.
+pub const BENCH_WRITE_BYTES: usize = 64 << 10;
+/// Connections that are being made at one time.
+pub const BENCH_JOINING: usize = 256;
+/// Connections that come from one loopback address, which has some 28,000 ports.
+pub const BENCH_PER_ADDRESS: usize = 10_000;
+/// Lost messages that are remembered for each member, to tell late ones from doubled ones.
+pub const BENCH_MISSING: usize = 1000;
+/// Faults that are told in words.
+pub const BENCH_FAULTS: usize = 10;
+/// How long a publisher may go on with messages that were due in time.
+pub const BENCH_CATCH_UP: Duration = Duration::from_secs(1);
+/// How long nothing at all may come from the server.
+pub const BENCH_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest head of an HTTP answer that is read.
+pub const BENCH_HEAD_BYTES: usize = 8 << 10;

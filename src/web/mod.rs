@@ -142,7 +142,7 @@ impl Caller {
             let Ok(upgraded) = upgraded.await else { return };
             // What hyper was given comes out again, with what it has read beyond the request.
             let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-            let socket = WebSocket::over(parts.io.into_inner(), parts.read_buf.into()).await;
+            let socket = WebSocket::over(parts.io.into_inner(), parts.read_buf.to_vec()).await;
             reception.converse(socket, Some(peer), admission).await;
         });
         answer::switch(&key)

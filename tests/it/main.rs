@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod bench;
 mod binary;
 mod bridge;
 mod class;
