@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::Parts;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -140,9 +141,14 @@ impl Caller {
         let reception = self.reception.clone();
         self.reception.spawn(async move {
             let Ok(upgraded) = upgraded.await else { return };
-            // What hyper was given comes out again, with what it has read beyond the request.
-            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-            let socket = WebSocket::over(parts.io.into_inner(), parts.read_buf.to_vec()).await;
+            // What hyper was given comes out again, with what it has read beyond the request: a
+            // few bytes of a large buffer.
+            let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+                return;
+            };
+            let read = read_buf.to_vec();
+            drop(read_buf);
+            let socket = WebSocket::over(io.into_inner(), read).await;
             reception.converse(socket, Some(peer), admission).await;
         });
         answer::switch(&key)
