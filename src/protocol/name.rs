@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -31,6 +31,9 @@ impl Name {
         if field.len() > 16 * NAME_CHARS {
             return Err(BadName::Length);
         }
+        if field.is_ascii() {
+            return Name::parse_ascii(field);
+        }
         let name: String = field.nfc().collect();
         let mut room_for_marks = 0;
         for c in name.chars() {
@@ -49,6 +52,16 @@ impl Name {
         }
     }
 
+    /// Most names need no table of Unicode.
+    fn parse_ascii(field: &str) -> Result<Name, BadName> {
+        let is_of_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        match field.chars().find(|c| !is_of_names(*c)) {
+            Some(c) => Err(BadName::Character(c)),
+            None if (1..=NAME_CHARS).contains(&field.len()) => Ok(Name(field.into())),
+            None => Err(BadName::Length),
+        }
+    }
+
     /// The name as its owner writes it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -60,15 +73,30 @@ impl Name {
     /// (the skeleton of UTS #39). They differ in which comes first: small letters first finds
     /// `IAN` = `ian`, look-alikes first finds `Ian` = `lan`.
     pub fn keys(&self) -> impl Iterator<Item = Box<str>> + use<> {
-        let compatible: String = self.0.nfkc().collect();
-        let skeleton_first: String = skeleton(&compatible).collect();
+        let compatible: String = match self.0.is_ascii() {
+            true => (*self.0).into(),
+            false => self.0.nfkc().collect(),
+        };
+        let skeleton_first = skeleton_of(&compatible);
         let case_first: String = fold_case(&compatible).collect();
-        let case_first: String = skeleton(&case_first).collect();
+        let case_first = skeleton_of(&case_first);
         let case_first: Box<str> = fold_case(&case_first).collect();
         let skeleton_first: Box<str> = fold_case(&skeleton_first).collect();
         // As a rule they are the same.
         let skeleton_first = Some(skeleton_first).filter(|key| *key != case_first);
         [Some(case_first), skeleton_first].into_iter().flatten()
+    }
+}
+
+/// What a text looks like (UTS #39). That of an ASCII character is looked up once.
+fn skeleton_of(text: &str) -> String {
+    static ASCII: LazyLock<Vec<String>> = LazyLock::new(|| {
+        (0..=0x7f_u8).map(|c| skeleton(&char::from(c).to_string()).collect()).collect()
+    });
+    if text.is_ascii() {
+        text.bytes().map(|c| ASCII[usize::from(c)].as_str()).collect()
+    } else {
+        skeleton(text).collect()
     }
 }
 
@@ -149,6 +177,17 @@ mod tests {
         ] {
             assert!(Name::parse(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn names_in_ascii_have_the_same_rules() {
+        for c in (0..=0x7f_u8).map(char::from) {
+            // With a letter before it that isn't ASCII the long way is taken.
+            let (short, long) = (Name::parse(&format!("a{c}")), Name::parse(&format!("é{c}")));
+            assert_eq!(short.is_ok(), long.is_ok(), "{c:?}");
+        }
+        let text: String = (0x21..0x7f_u8).map(char::from).collect();
+        assert_eq!(skeleton_of(&text), skeleton(&text).collect::<String>());
     }
 
     #[test]
