@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 pub struct Token(u128);
 
 /// What the server keeps of a token, so that its memory gives no seat away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl Token {

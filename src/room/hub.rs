@@ -179,7 +179,7 @@ impl Hub {
                         self.remove(&room);
                     }
                 }
-                Ending::Room(room) => {
+                Ending::Room { room, .. } => {
                     if let Some(room) = room.upgrade().filter(|room| room.give_up()) {
                         self.remove(&room);
                     }

@@ -1,6 +1,6 @@
 //! Who is in a room.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -81,8 +81,8 @@ pub(crate) struct Private {
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     slots: Slab<Member>,
-    names: HashMap<Box<str>, usize>,
-    tokens: HashMap<TokenHash, usize>,
+    names: BTreeMap<Box<str>, usize>,
+    tokens: BTreeMap<TokenHash, usize>,
     /// Members here or held; slots of those who are out don't count.
     seats: usize,
     generations: u64,

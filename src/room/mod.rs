@@ -82,8 +82,8 @@ struct State {
     locked: bool,
     /// Set once and for good. Whoever comes later finds no such room.
     closed: Option<Closed>,
-    /// Until somebody enters: what counts for the creator's address, and when the room goes.
-    unentered: Option<(Unentered, Appointment)>,
+    /// Until somebody enters: when the room goes.
+    unentered: Option<Appointment>,
     entered: bool,
 }
 
@@ -147,9 +147,9 @@ impl Room {
 
     /// Counts an empty room for its creator, and lets it go if nobody comes.
     fn await_people(self: &Arc<Room>, unentered: Unentered, at: Instant) {
-        let ending = Ending::Room(Arc::downgrade(self));
+        let ending = Ending::Room { room: Arc::downgrade(self), _counts: unentered };
         let appointment = self.shared.timetable.add(at, ending);
-        self.change(|state| state.unentered = Some((unentered, appointment)));
+        self.change(|state| state.unentered = Some(appointment));
     }
 
     /// Closes the room if nobody has entered it.

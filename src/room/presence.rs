@@ -44,7 +44,7 @@ impl Room {
             if state.members.seats() >= self.shared.config.max_members {
                 return Err(Refusal::RoomFull);
             }
-            if let Some((_, appointment)) = state.unentered.take() {
+            if let Some(appointment) = state.unentered.take() {
                 self.shared.timetable.call_off(appointment);
             }
             state.entered = true;

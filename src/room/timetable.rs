@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Room, SeatKey};
+use super::{Room, SeatKey, Unentered};
 use crate::protocol::RoomCode;
 
 /// Something that ends when its time has come, unless that was called off.
@@ -14,8 +14,8 @@ use crate::protocol::RoomCode;
 pub(crate) enum Ending {
     /// A held seat that nobody resumed.
     Seat(Weak<Room>, SeatKey),
-    /// A room that nobody entered.
-    Room(Weak<Room>),
+    /// A room that nobody entered, which counts for its maker's address until then.
+    Room { room: Weak<Room>, _counts: Unentered },
     /// The rest of a code that was in use.
     Rest(RoomCode),
 }
@@ -56,7 +56,9 @@ impl Timetable {
 
     pub(crate) fn call_off(&self, appointment: Appointment) {
         let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
-        endings.by_time.remove(&appointment);
+        let ending = endings.by_time.remove(&appointment);
+        drop(endings);
+        drop(ending);
     }
 
     /// Takes the first ending whose time has come.
