@@ -26,13 +26,16 @@ pub(super) async fn write_rest<M: Copy>(
 ) -> u64 {
     let mut bytes = 0;
     poll_fn(|cx| {
-        while !outbox.is_empty() {
+        loop {
             match ready!(transport.poll_send(cx, outbox)) {
+                Ok(0) => return Poll::Ready(bytes),
                 Ok(written) => bytes += written as u64,
-                Err(_) => outbox.give_up(),
+                Err(_) => {
+                    outbox.give_up();
+                    return Poll::Ready(bytes);
+                }
             }
         }
-        Poll::Ready(bytes)
     })
     .await
 }

@@ -276,14 +276,18 @@ impl<T: Transport> Session<T> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        while !self.outbox.is_empty() {
+        loop {
             match self.transport.poll_send(cx, &mut self.outbox) {
+                Poll::Ready(Ok(0)) => break,
                 Poll::Ready(Ok(written)) => {
                     self.count_written(written as u64);
                     self.stall = None;
                 }
                 // From now on output counts as written: what was received runs all the same.
-                Poll::Ready(Err(_)) => self.outbox.give_up(),
+                Poll::Ready(Err(_)) => {
+                    self.outbox.give_up();
+                    break;
+                }
                 Poll::Pending => return self.poll_blocked(cx).map(Err),
             }
         }

@@ -36,7 +36,7 @@ pub(crate) trait Transport {
         inbox: &mut VecDeque<Received>,
     ) -> Poll<io::Result<Intake>>;
 
-    /// Writes once; `Ok(0)` if nothing waits.
+    /// Writes once; `Ok(0)` if nothing waits, here or in the stream.
     fn poll_send<M: Copy>(
         &mut self,
         cx: &mut Context<'_>,

@@ -150,14 +150,17 @@ impl<M: Copy> Outbox<M> {
         self.entries = self.pieces.iter().filter(|piece| piece.is_entry()).count();
     }
 
-    /// Writes once; `Ok(0)` if nothing waits.
+    /// Writes once; `Ok(0)` if nothing waits, here or in the stream: TLS may hold bytes back.
     pub(crate) fn poll_write(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.pieces.is_empty() {
-            return Poll::Ready(Ok(0));
+            return match self.is_broken {
+                true => Poll::Ready(Ok(0)),
+                false => Pin::new(stream).poll_flush(cx).map_ok(|()| 0),
+            };
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let used = self.fill(&mut slices);

@@ -1,8 +1,10 @@
 //! The library, as a program that embeds it sees it.
 
 use parlor::{ByeReason, Config, Event, Hub, Refusal};
+use tokio::io::BufStream;
 
 use crate::client::{Client, TestServer};
+use crate::support;
 
 #[tokio::test]
 async fn a_member_without_a_connection_talks_with_people() {
@@ -73,4 +75,21 @@ async fn a_hub_works_without_a_server() {
     }
     drop((ann, bob));
     assert_eq!(hub.join(code.as_str(), "late").expect_err("the room is gone"), Refusal::NoSuchRoom);
+}
+
+#[tokio::test]
+async fn what_a_stream_holds_back_until_it_is_flushed_arrives() {
+    let server = TestServer::start(Config::default());
+    for room in [1, 16, 1 << 16] {
+        let (here, there) = tokio::io::duplex(room);
+        server.server.attach(BufStream::new(there));
+        let mut client = support::Client::over(here).greeted().await;
+        client.send("PING one").await;
+        client.expect("OK PING one").await;
+        client.send("QUIT").await;
+        client.expect("OK QUIT").await;
+        client.expect("BYE quit ").await;
+        assert_eq!(client.rest().await, Vec::<String>::new());
+    }
+    server.stop().await;
 }
