@@ -7,6 +7,8 @@ use std::time::SystemTime;
 
 use crate::protocol::limits::{CODE_MIN_CHARS, HISTORY_MESSAGES};
 use crate::protocol::{RoomCode, Time};
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 
 /// How a server behaves. Every field has a default; set those that matter.
 ///
@@ -22,6 +24,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where the bridge for browsers listens; it needs the feature `web`.
     pub web: Vec<SocketAddr>,
+    /// Speak TLS on every port of `listen` and `web`, and nothing else; it needs the feature `tls`.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
     /// Origins besides its own whose pages may open the bridge's WebSocket: `https://example.org`.
     pub allow_origins: Vec<String>,
     /// Origins whose pages may show the page in a frame; nobody may if there are none.
@@ -64,6 +69,8 @@ impl Default for Config {
         Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, Config::PORT))],
             web: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
             allow_origins: Vec::new(),
             embed_origins: Vec::new(),
             trust_proxy: false,
@@ -92,6 +99,13 @@ impl Config {
     pub const WEB_PORT: u16 = 7778;
     /// Lines a second for clients that are paced, if [`rate`](Config::rate) doesn't say.
     pub const RATE: u32 = 10;
+
+    pub(crate) fn speaks_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
 }
 
 /// Tells the time; the system's, or one's own for tests and simulations.

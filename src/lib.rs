@@ -46,12 +46,15 @@
 
 mod bulletin;
 mod config;
+mod door;
 mod metrics;
 pub mod protocol;
 mod reception;
 mod room;
 mod server;
 mod session;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 #[cfg(feature = "web")]
 mod web;
@@ -62,4 +65,6 @@ pub use protocol::{
 };
 pub use room::{Hub, Refusal, Said, Seat};
 pub use server::{BindError, Origin, Server};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 pub use transport::{LineDecoder, Received};

@@ -49,6 +49,16 @@ pub(crate) struct Admission {
     _place: OwnedSemaphorePermit,
 }
 
+/// Where a connection is while it shakes hands.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Among those that there may be.
+    Admitted(Admission),
+    /// Among those that are told that there is no place.
+    TurnedAway(OwnedSemaphorePermit),
+}
+
 /// The limit that has no place left, by the name of its flag.
 pub(crate) type Full = &'static str;
 
@@ -123,6 +133,33 @@ impl Reception {
         }
     }
 
+    /// A place for a connection that must shake hands before it can be welcomed. `None`: it is
+    /// closed without a word.
+    #[cfg(feature = "tls")]
+    pub(crate) fn find_place(&self, address: SocketAddr) -> Option<Place> {
+        match self.admit(Some(address)) {
+            Ok(admission) => Some(Place::Admitted(admission)),
+            Err(limit) => {
+                debug!(peer = %address, limit, "turned away");
+                self.0.turned_away.clone().try_acquire_owned().ok().map(Place::TurnedAway)
+            }
+        }
+    }
+
+    /// Talks with a connection that has a place, or tells it that there is none.
+    #[cfg(feature = "tls")]
+    pub(crate) async fn converse_at(
+        self,
+        place: Place,
+        transport: impl Transport,
+        address: SocketAddr,
+    ) {
+        match place {
+            Place::Admitted(admission) => self.converse(transport, Some(address), admission).await,
+            Place::TurnedAway(_permit) => turn_away(transport).await,
+        }
+    }
+
     /// A whole conversation, with its lines in the log.
     pub(crate) fn converse<T: Transport>(
         self,
@@ -171,7 +208,7 @@ impl Reception {
     }
 
     /// Completes when the server takes nobody in any more.
-    #[cfg(feature = "web")]
+    #[cfg(any(feature = "tls", feature = "web"))]
     pub(crate) async fn stopping(&self) {
         self.0.stopping.cancelled().await;
     }

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::warn;
 
 use crate::config::Config;
+use crate::door::Door;
 use crate::protocol::limits::{
     ACCEPT_BACKLOG, ACCEPT_REST, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES,
     SEND_BUFFER_BYTES, USER_TIMEOUT,
@@ -42,14 +43,6 @@ struct Inner {
     reception: Reception,
     /// Bound and not accepted from yet; [`Server::serve`] takes them.
     listeners: Mutex<Vec<(Door, TcpListener)>>,
-}
-
-/// What is spoken on a port.
-#[derive(Debug, Clone, Copy)]
-enum Door {
-    Lines,
-    #[cfg(feature = "web")]
-    Web(web::Entrance),
 }
 
 /// Where an attached stream comes from; see [`Server::attach_from`].
@@ -177,21 +170,6 @@ async fn accept(reception: Reception, door: Door, listener: TcpListener) {
                 // No file or no memory: trying again at once would only spin.
                 warn!(%error, "cannot accept");
                 tokio::time::sleep(ACCEPT_REST).await;
-            }
-        }
-    }
-}
-
-impl Door {
-    fn open(self, reception: &Reception, stream: TcpStream, address: SocketAddr) {
-        match self {
-            Door::Lines => {
-                let lines = LineStream::over(stream);
-                drop(reception.welcome(lines, Some(address)));
-            }
-            #[cfg(feature = "web")]
-            Door::Web(entrance) => {
-                reception.spawn(web::serve(reception.clone(), entrance, stream, address));
             }
         }
     }

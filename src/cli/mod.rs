@@ -3,7 +3,12 @@
 mod bench;
 mod files;
 mod log;
+#[cfg(feature = "mkcert")]
+mod mkcert;
+mod next_steps;
 mod serve;
+#[cfg(feature = "tls")]
+mod tls;
 mod variables;
 
 use std::process::ExitCode;
@@ -26,10 +31,17 @@ struct Cli {
 enum Command {
     /// Serve chat rooms (this is what parlor does without a command).
     #[command(after_help = EXAMPLES)]
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Measure a server, and check every delivery.
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Bench),
+    /// Make a self-signed certificate and its key, for TLS in a lab.
+    ///
+    /// They are good for localhost, the names and addresses that this machine has now, and every
+    /// HOST. Clients must trust the certificate, or not check it. On a public address use one of a
+    /// certificate authority.
+    #[cfg(feature = "mkcert")]
+    Mkcert(mkcert::Mkcert),
 }
 
 const EXAMPLES: &str = "\
@@ -40,6 +52,8 @@ Examples:
                                       any free port, written to a file
   parlor --public --lobby CLASS --history 500
                                       a class that meets in one room
+  parlor --public --tls-cert cert.pem --tls-key key.pem
+                                      TLS on both ports: ncat --ssl HOST 7777
   RUST_LOG=debug parlor --log-format json
                                       more logs, for programs
 
@@ -57,5 +71,7 @@ pub(crate) fn run() -> ExitCode {
         None => cli.serve.run(),
         Some(Command::Serve(serve)) => serve.run(),
         Some(Command::Bench(bench)) => bench.run(),
+        #[cfg(feature = "mkcert")]
+        Some(Command::Mkcert(mkcert)) => mkcert.run(),
     }
 }

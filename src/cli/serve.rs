@@ -1,9 +1,8 @@
 //! `parlor serve`.
 
 use std::env::VarError;
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::log::{self, LogFormat};
-use super::{PORT_IN_USE, files};
+use super::{PORT_IN_USE, files, next_steps};
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -40,6 +39,10 @@ pub(crate) struct Serve {
     /// Listen on all interfaces, ports 7777 and 7778: people on the network can come
     #[arg(long, env = "PARLOR_PUBLIC", value_parser = FalseyValueParser::new())]
     public: bool,
+
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: super::tls::TlsFlags,
 
     /// An origin whose pages may use the bridge, besides its own, like https://example.org; may be
     /// given more than once
@@ -180,6 +183,10 @@ impl Serve {
         if !self.no_web {
             config.web = or_default(&self.web, Config::WEB_PORT);
         }
+        #[cfg(feature = "tls")]
+        {
+            config.tls = self.tls.load()?;
+        }
         config.allow_origins.clone_from(&self.allow_origin);
         config.embed_origins.clone_from(&self.embed_origin);
         config.trust_proxy = self.trust_proxy;
@@ -228,6 +235,11 @@ impl Serve {
     async fn serve(&self, config: Config) -> Result<(), (ExitCode, String)> {
         let failed = |text: String| (ExitCode::FAILURE, text);
         raise_file_limit(config.max_connections);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = config.tls.clone() {
+            super::tls::reload_on_hangup(tls)
+                .map_err(|error| failed(format!("cannot start: {error}")))?;
+        }
         let server = self.bind(config)?;
         // Signals count from here: whoever reads the ports file may stop the server at once.
         let stop = stop_signal().map_err(|error| failed(format!("cannot start: {error}")))?;
@@ -235,10 +247,17 @@ impl Serve {
             write_ports(file, server.local_addrs(), server.web_addrs())
                 .map_err(|error| failed(format!("cannot write {}: {error}", file.display())))?;
         }
-        self.tell_what_to_do(server.local_addrs(), server.web_addrs());
+        next_steps::tell(&server, self.speaks_tls(), self.log_format);
         server.serve(stop).await;
         info!("stopped");
         Ok(())
+    }
+
+    fn speaks_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.are_given();
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     fn bind(&self, config: Config) -> Result<Server, (ExitCode, String)> {
@@ -258,64 +277,6 @@ impl Serve {
             false => (ExitCode::FAILURE, error.to_string()),
         })
     }
-
-    /// What a person does next.
-    fn tell_what_to_do(&self, bound: &[SocketAddr], web: &[SocketAddr]) {
-        if self.log_format == LogFormat::Json {
-            for address in bound {
-                info!(%address, "listening");
-            }
-            for address in web {
-                info!(%address, "listening for browsers");
-            }
-            return;
-        }
-        let mut text = format!("parlor {} is listening.\n", env!("CARGO_PKG_VERSION"));
-        for address in bound {
-            let port = address.port();
-            let (here, elsewhere) = reachable(address.ip());
-            // Writing to a String doesn't fail.
-            let _ = match here {
-                Some(host) => writeln!(text, "  On this machine:     nc {host} {port}"),
-                None => Ok(()),
-            };
-            for host in elsewhere {
-                let _ = writeln!(text, "  From the network:    nc {host} {port}");
-            }
-        }
-        text.push_str("  Then type:           CREATE yourname   (or HELP)\n");
-        for address in web {
-            let (here, elsewhere) = reachable(address.ip());
-            for host in here.into_iter().chain(elsewhere) {
-                let url = SocketAddr::new(host, address.port());
-                let _ = writeln!(text, "  In a browser:        http://{url}/");
-            }
-        }
-        if bound.iter().chain(web).all(|address| address.ip().is_loopback()) {
-            text.push_str("  For others to come:  start it with --public\n");
-        }
-        text.push_str("  To stop it:          Ctrl-C\n");
-        // Nobody may be reading.
-        let _ = io::stderr().write_all(text.as_bytes());
-    }
-}
-
-/// The host for people on this machine, and those for people on the network.
-fn reachable(ip: IpAddr) -> (Option<IpAddr>, Vec<IpAddr>) {
-    if ip.is_loopback() {
-        return (Some(ip), Vec::new());
-    }
-    if !ip.is_unspecified() {
-        return (None, vec![ip]);
-    }
-    let of_network = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
-        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
-    };
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let addresses = interfaces.iter().map(if_addrs::Interface::ip).filter(of_network);
-    let same_family = addresses.filter(|other| ip.is_ipv6() || other.is_ipv4());
-    (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), same_family.collect())
 }
 
 fn port_in_use(error: &BindError) -> String {

@@ -70,6 +70,10 @@ pub const FOLLOW_LINES: usize = 256;
 pub const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// How long a connection may accept no byte while output waits.
 pub const STALL: Duration = Duration::from_secs(30);
+/// How long a client may take for a TLS handshake, from connecting on.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that TLS may hold for a client who doesn't read, beside [`SEND_BUFFER_BYTES`].
+pub const TLS_BUFFER_BYTES: usize = 16 << 10;
 /// How long a closed connection is drained, so that its last line arrives; and how long a stopping
 /// server waits for a connection of the bridge that is no WebSocket.
 pub const LINGER: Duration = Duration::from_secs(1);

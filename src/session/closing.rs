@@ -42,16 +42,20 @@ pub(super) async fn write_rest<M: Copy>(
 
 /// The answer to an HTTP request on the line port.
 pub(super) fn not_http(hub: &Hub) -> String {
+    let (netcat, scheme) = match hub.config().speaks_tls() {
+        true => ("ncat --ssl", "https"),
+        false => ("nc", "http"),
+    };
     let page = match hub.config().web.first() {
         Some(page) if page.ip().is_unspecified() => {
             format!("The page for browsers is at port {} of this host.\n", page.port())
         }
-        Some(page) => format!("The page for browsers is at http://{page}/\n"),
+        Some(page) => format!("The page for browsers is at {scheme}://{page}/\n"),
         None => String::new(),
     };
     let body = format!(
         "This port speaks the line protocol of parlor, not HTTP.\n{page}\
-         Or talk to it with: nc HOST PORT, then type HELP and Enter.\n"
+         Or talk to it with: {netcat} HOST PORT, then type HELP and Enter.\n"
     );
     let length = body.len();
     format!(

@@ -49,8 +49,16 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for LineStream<S> {
     ) -> Poll<io::Result<Intake>> {
         let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut bytes = ReadBuf::uninit(&mut bytes);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes))?;
         let mut answers = Vec::new();
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes)) {
+            // TLS that ends without its own last word, as ncat's does: an end of file, but anybody
+            // on the way may have made it, so a line that is unfinished may have been cut.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                inbox.push_back(Received::Eof);
+                return Poll::Ready(Ok(Intake::default()));
+            }
+            result => result?,
+        }
         match bytes.filled() {
             [] => self.decoder.finish(inbox),
             bytes => self.decoder.feed_telnet(bytes, inbox, &mut answers),

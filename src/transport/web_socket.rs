@@ -13,7 +13,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -51,19 +50,10 @@ pub(crate) struct WebSocket<S> {
     is_closing: bool,
 }
 
-impl WebSocket<Socket> {
-    /// A TCP connection.
-    pub(crate) async fn over(stream: TcpStream, read: Vec<u8>) -> WebSocket<Socket> {
-        let socket = Socket::new(stream);
-        let mut web_socket = WebSocket::new(socket.clone(), read).await;
-        web_socket.socket = Some(socket);
-        web_socket
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
-    /// `read`: what was read from the stream behind the handshake.
-    pub(crate) async fn new(stream: S, read: Vec<u8>) -> WebSocket<S> {
+    /// `socket`: the stream, if it is a socket with nothing around it. `read`: what was read from
+    /// it behind the handshake.
+    pub(crate) async fn new(stream: S, socket: Option<Socket>, read: Vec<u8>) -> WebSocket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(WEB_SOCKET_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -76,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         WebSocket {
             frames,
-            socket: None,
+            socket,
             is_flushing: false,
             pings,
             unfinished: 0,
@@ -275,7 +265,7 @@ mod tests {
     /// many bytes come at a time.
     async fn cost(frames: &[u8], piece: usize) -> (u32, usize) {
         let (here, mut there) = tokio::io::duplex(piece);
-        let mut socket = WebSocket::new(here, Vec::new()).await;
+        let mut socket = WebSocket::new(here, None, Vec::new()).await;
         let (mut cost, mut lines) = (0, 0);
         let reading = async {
             let mut inbox = VecDeque::new();

@@ -1,5 +1,8 @@
 //! What the bridge answers.
 
+#[cfg(feature = "tls")]
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -68,6 +71,19 @@ pub(super) fn switch(key: &str) -> Answer {
 
 pub(super) fn metrics(reception: &Reception) -> Answer {
     with_type(StatusCode::OK, "text/plain; version=0.0.4", reception.metrics().into())
+}
+
+/// The answer to a request without TLS where TLS is spoken. `here`: the address that was asked.
+#[cfg(feature = "tls")]
+pub(crate) fn not_https(here: SocketAddr) -> String {
+    let body = format!("This port speaks HTTPS. The page for browsers is at https://{here}/\n");
+    let length = body.len();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\n\
+         Content-Type: {PLAIN}\r\n\
+         Content-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
 }
 
 /// The QR code of a percent-encoded text, as an SVG.

@@ -16,15 +16,17 @@ use hyper::service::service_fn;
 use hyper::upgrade::Parts;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 
+#[cfg(feature = "tls")]
+pub(crate) use answer::not_https;
 pub(crate) use guard::Entrance;
 
 use crate::protocol::limits::{HEADER_BYTES, HEADER_TIMEOUT, LINGER};
 use crate::reception::{Admission, Reception};
-use crate::transport::WebSocket;
+use crate::transport::{Socket, WebSocket};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -37,11 +39,23 @@ struct Caller {
     place: Mutex<Option<Admission>>,
 }
 
+/// What HTTP travels over.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The connection, if it is a socket with nothing around it.
+    fn socket(&self) -> Option<Socket>;
+}
+
+impl Stream for Socket {
+    fn socket(&self) -> Option<Socket> {
+        Some(self.clone())
+    }
+}
+
 /// Serves one connection to the bridge.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: Stream>(
     reception: Reception,
     entrance: Entrance,
-    stream: TcpStream,
+    stream: S,
     peer: SocketAddr,
 ) {
     // Whose connection it is that a proxy makes shows in the request.
@@ -58,7 +72,7 @@ pub(crate) async fn serve(
     let caller = Caller { reception, entrance, peer, place: Mutex::new(place) };
     let reception = &caller.reception;
     let bridge = service_fn(|request| {
-        let answer = caller.answer(request);
+        let answer = caller.answer::<S>(request);
         async { Ok::<_, Infallible>(answer) }
     });
     let mut http = http1::Builder::new();
@@ -85,19 +99,19 @@ pub(crate) async fn serve(
 
 impl Caller {
     /// Finds the answer to a request.
-    fn answer(&self, request: Request<Incoming>) -> Answer {
+    fn answer<S: Stream>(&self, request: Request<Incoming>) -> Answer {
         let config = self.reception.hub().config();
         let refused = guard::check_method(&request)
             .and_then(|()| guard::check_body(&request))
             .and_then(|()| guard::check_host(&request, self.entrance, config.trust_proxy));
         let answer = match refused {
             Err(why) => answer::refusal(why),
-            Ok(()) => self.route(request),
+            Ok(()) => self.route::<S>(request),
         };
         answer::protect(answer, &config.embed_origins)
     }
 
-    fn route(&self, request: Request<Incoming>) -> Answer {
+    fn route<S: Stream>(&self, request: Request<Incoming>) -> Answer {
         match request.uri().path() {
             // A full server is alive, and its operators look at it.
             "/healthz" => answer::text(StatusCode::OK, "ok\n"),
@@ -111,13 +125,13 @@ impl Caller {
                 answer::file("text/css; charset=utf-8", include_bytes!("assets/parlor.css"))
             }
             "/qr.svg" => answer::qr_code(request.uri().query().unwrap_or_default()),
-            "/ws" => self.upgrade(request),
+            "/ws" => self.upgrade::<S>(request),
             _ => answer::text(StatusCode::NOT_FOUND, "There is nothing here. The page is at /\n"),
         }
     }
 
     /// Turns the connection into a WebSocket, and lets it into the rooms.
-    fn upgrade(&self, mut request: Request<Incoming>) -> Answer {
+    fn upgrade<S: Stream>(&self, mut request: Request<Incoming>) -> Answer {
         let config = self.reception.hub().config();
         let key = guard::check_origin(&request, &config.allow_origins)
             .and_then(|()| guard::check_handshake(&request));
@@ -143,12 +157,12 @@ impl Caller {
             let Ok(upgraded) = upgraded.await else { return };
             // What hyper was given comes out again, with what it has read beyond the request: a
             // few bytes of a large buffer.
-            let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-                return;
-            };
+            let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<S>>() else { return };
             let read = read_buf.to_vec();
             drop(read_buf);
-            let socket = WebSocket::over(io.into_inner(), read).await;
+            let stream = io.into_inner();
+            let socket = stream.socket();
+            let socket = WebSocket::new(stream, socket, read).await;
             reception.converse(socket, Some(peer), admission).await;
         });
         answer::switch(&key)

@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("protocol", &[]),
-    ("config", &["protocol"]),
+    ("tls", &["protocol"]),
+    ("config", &["protocol", "tls"]),
     ("bulletin", &["protocol"]),
     ("room", &["protocol", "config", "metrics"]),
     ("transport", &["protocol"]),
     ("session", &["protocol", "config", "bulletin", "room", "transport"]),
     ("reception", &["protocol", "config", "bulletin", "room", "transport", "session"]),
     ("web", &["protocol", "reception", "transport"]),
-    ("server", &["protocol", "config", "reception", "room", "transport", "web"]),
+    ("door", &["protocol", "reception", "tls", "transport", "web"]),
+    ("server", &["protocol", "config", "door", "reception", "room", "transport", "web"]),
 ];
 
 /// Who may know sockets.
-const KNOW_SOCKETS: &[&str] = &["transport", "web", "server"];
+const KNOW_SOCKETS: &[&str] = &["transport", "web", "door", "server"];
 
 /// How sockets are named.
 const SOCKETS: &[&str] = &["tokio::net", "socket2", "std::net::Tcp", "std::net::Udp"];

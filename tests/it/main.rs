@@ -20,5 +20,6 @@ mod soup;
 mod stalls;
 mod stopping;
 mod support;
+mod tls;
 mod transcripts;
 mod turns;

@@ -94,7 +94,7 @@ const REPLIES: [&str; 18] = [
 ];
 
 /// Starts a client; HOST and PORT stand for the address.
-fn start(package: &str, command: &str, address: SocketAddr) -> Program {
+pub(crate) fn start(package: &str, command: &str, address: SocketAddr) -> Program {
     let filled = fill(command, address);
     let mut words = filled.split_whitespace();
     let mut child = Command::new(words.next().unwrap_or_default());
@@ -103,13 +103,13 @@ fn start(package: &str, command: &str, address: SocketAddr) -> Program {
 }
 
 /// Puts an address into a command.
-fn fill(command: &str, address: SocketAddr) -> String {
+pub(crate) fn fill(command: &str, address: SocketAddr) -> String {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     command.replace("HOST", &host).replace("PORT", &port)
 }
 
 /// Pipes a script into a client, and returns what it shows until it ends.
-async fn pipe(mut client: Program, script: &str) -> String {
+pub(crate) async fn pipe(mut client: Program, script: &str) -> String {
     let mut stdin = client.take_input();
     let script = script.to_owned();
     // Written while the output is read, as a shell's pipe does it. A client that has ended takes
