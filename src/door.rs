@@ -43,7 +43,7 @@ impl Door {
 }
 
 #[cfg(all(feature = "tls", feature = "web"))]
-impl web::Stream for crate::tls::TlsStream<TcpStream> {
+impl web::Stream for Box<crate::tls::TlsStream<TcpStream>> {
     fn socket(&self) -> Option<Socket> {
         None
     }
@@ -82,9 +82,10 @@ mod locked {
         let stream = tokio::select! {
             biased;
             () = reception.stopping() => return,
-            stream = shake_hands(door, &tls, stream, peer) => stream,
+            // What a handshake needs is given back when it is done.
+            stream = Box::pin(shake_hands(door, &tls, stream, peer)) => stream,
         };
-        let Some(stream) = stream else { return };
+        let Some(stream) = stream.map(Box::new) else { return };
         match door {
             Door::Lines => reception.converse_at(place, LineStream::new(stream, true), peer).await,
             #[cfg(feature = "web")]
