@@ -67,28 +67,32 @@ impl Server {
     /// runtime.
     ///
     /// Fails with the first address that can't be listened on.
-    pub fn bind(mut config: Config) -> Result<Server, BindError> {
+    pub fn bind(config: Config) -> Result<Server, BindError> {
+        Server::bind_with(config, Vec::new(), Vec::new())
+    }
+
+    /// The same, and takes over listeners that are bound already, by a service manager say: `lines`
+    /// for the line protocol and `web` for the bridge. They come before those of the configuration.
+    ///
+    /// Fails as [`bind`](Server::bind), or if a listener can't be set to what the server needs.
+    pub fn bind_with(
+        mut config: Config,
+        lines: Vec<std::net::TcpListener>,
+        web: Vec<std::net::TcpListener>,
+    ) -> Result<Server, BindError> {
         let mut listeners = Vec::new();
-        let mut bind = |address: SocketAddr, door: fn(SocketAddr) -> Door| {
-            let bound = listen(address).and_then(|listener| {
-                let bound = listener.local_addr()?;
-                listeners.push((door(bound), listener));
-                Ok(bound)
-            });
-            bound.map_err(|source| BindError { address, source })
-        };
-        let lines = config.listen.iter().map(|address| bind(*address, |_| Door::Lines));
-        let lines: Vec<_> = lines.collect::<Result<_, _>>()?;
+        config.listen = gather(lines, &config.listen, |_| Door::Lines, &mut listeners)?;
         #[cfg(feature = "web")]
-        let web = {
+        {
             let door = |bound| Door::Web(web::Entrance::at(bound));
-            let web = config.web.iter().map(|address| bind(*address, door));
-            web.collect::<Result<Vec<_>, _>>()?
-        };
+            config.web = gather(web, &config.web, door, &mut listeners)?;
+        }
         #[cfg(not(feature = "web"))]
-        let web = Vec::new();
+        {
+            drop(web);
+            config.web = Vec::new();
+        }
         // From here on the configuration tells the ports that are really bound.
-        (config.listen, config.web) = (lines, web);
         let reception = Reception::new(config);
         Ok(Server(Arc::new(Inner { reception, listeners: Mutex::new(listeners) })))
     }
@@ -175,7 +179,31 @@ async fn accept(reception: Reception, door: Door, listener: TcpListener) {
     }
 }
 
-/// A listener with what every accepted connection inherits from it on Linux.
+/// Adds listeners, those that are given and then those of the addresses, each with its door;
+/// returns where they listen.
+fn gather(
+    given: Vec<std::net::TcpListener>,
+    addresses: &[SocketAddr],
+    door: fn(SocketAddr) -> Door,
+    listeners: &mut Vec<(Door, TcpListener)>,
+) -> Result<Vec<SocketAddr>, BindError> {
+    let given = given.into_iter().map(|listener| {
+        let address = listener.local_addr();
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        (address.unwrap_or(unknown), ready(Socket::from(listener)))
+    });
+    let bound = addresses.iter().map(|address| (*address, listen(*address)));
+    let all = given.chain(bound).map(|(address, listener)| {
+        let bound = listener.and_then(|listener| {
+            let bound = listener.local_addr()?;
+            listeners.push((door(bound), listener));
+            Ok(bound)
+        });
+        bound.map_err(|source| BindError { address, source })
+    });
+    all.collect()
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart need not wait for old connections to be forgotten.
@@ -185,6 +213,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         // All interfaces means both families.
         socket.set_only_v6(false)?;
     }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(ACCEPT_BACKLOG)?;
+    ready(socket)
+}
+
+/// Gives a listener what every accepted connection inherits from it on Linux.
+fn ready(socket: Socket) -> io::Result<TcpListener> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
@@ -195,8 +230,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(ACCEPT_BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 

@@ -7,6 +7,7 @@ mod log;
 mod mkcert;
 mod next_steps;
 mod serve;
+mod systemd;
 #[cfg(feature = "tls")]
 mod tls;
 mod variables;

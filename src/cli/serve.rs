@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::log::{self, LogFormat};
+use super::systemd::{self, Sockets};
 use super::{PORT_IN_USE, files, next_steps};
 
 #[derive(Debug, Args)]
@@ -141,15 +142,16 @@ impl Serve {
         if let Err(text) = log::install(self.log_format, self.trace_wire) {
             return usage(text);
         }
-        let config = match self.config() {
-            Ok(config) => config,
+        let settings = Sockets::take().and_then(|sockets| Ok((self.config(&sockets)?, sockets)));
+        let (config, sockets) = match settings {
+            Ok(settings) => settings,
             Err(text) => return usage(text),
         };
         let result = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| (ExitCode::FAILURE, format!("cannot start: {error}")))
-            .and_then(|runtime| runtime.block_on(self.serve(config)));
+            .and_then(|runtime| runtime.block_on(self.serve(config, sockets)));
         match result {
             Ok(()) => ExitCode::SUCCESS,
             Err((code, text)) => {
@@ -159,7 +161,7 @@ impl Serve {
         }
     }
 
-    fn config(&self) -> Result<Config, String> {
+    fn config(&self, sockets: &Sockets) -> Result<Config, String> {
         let mut config = Config::default();
         if self.public && !(self.listen.is_empty() && self.web.is_empty()) {
             let text = "--public says where to listen; give no --listen and no --web, and no \
@@ -171,11 +173,18 @@ impl Serve {
                         take one of them";
             return Err(text.to_owned());
         }
+        if self.public && sockets.are_passed() {
+            return Err("--public and systemd both say where to listen; leave one out".to_owned());
+        }
+        if self.no_web && !sockets.web.is_empty() {
+            return Err("--no-web, but systemd passes a socket named web; leave one out".to_owned());
+        }
         let host: IpAddr = match self.public {
             true => Ipv6Addr::UNSPECIFIED.into(),
             false => Ipv4Addr::LOCALHOST.into(),
         };
         let or_default = |given: &[SocketAddr], port| match given {
+            [] if sockets.are_passed() => Vec::new(),
             [] => vec![SocketAddr::new(host, port)],
             given => given.to_vec(),
         };
@@ -232,15 +241,15 @@ impl Serve {
         Err(format!("{source}: the operators' secret {why}"))
     }
 
-    async fn serve(&self, config: Config) -> Result<(), (ExitCode, String)> {
+    async fn serve(&self, config: Config, sockets: Sockets) -> Result<(), (ExitCode, String)> {
         let failed = |text: String| (ExitCode::FAILURE, text);
         raise_file_limit(config.max_connections);
         #[cfg(feature = "tls")]
-        if let Some(tls) = config.tls.clone() {
-            super::tls::reload_on_hangup(tls)
+        if config.tls.is_some() || systemd::supervises() {
+            super::tls::reload_on_hangup(config.tls.clone())
                 .map_err(|error| failed(format!("cannot start: {error}")))?;
         }
-        let server = self.bind(config)?;
+        let server = self.bind(config, sockets)?;
         // Signals count from here: whoever reads the ports file may stop the server at once.
         let stop = stop_signal().map_err(|error| failed(format!("cannot start: {error}")))?;
         if let Some(file) = &self.ports_file {
@@ -248,6 +257,11 @@ impl Serve {
                 .map_err(|error| failed(format!("cannot write {}: {error}", file.display())))?;
         }
         next_steps::tell(&server, self.speaks_tls(), self.log_format);
+        systemd::tell_ready();
+        let stop = async {
+            stop.await;
+            systemd::tell_stopping();
+        };
         server.serve(stop).await;
         info!("stopped");
         Ok(())
@@ -260,17 +274,18 @@ impl Serve {
         false
     }
 
-    fn bind(&self, config: Config) -> Result<Server, (ExitCode, String)> {
-        let bound = Server::bind(config.clone()).or_else(|error| {
+    fn bind(&self, config: Config, sockets: Sockets) -> Result<Server, (ExitCode, String)> {
+        let mut config_in_ipv4 = config.clone();
+        let bound = Server::bind_with(config, sockets.lines, sockets.web).or_else(|error| {
             // A machine without IPv6 has all its interfaces in IPv4.
-            let mut config = config;
             if !self.public || error.is_in_use() {
                 return Err(error);
             }
-            for address in config.listen.iter_mut().chain(&mut config.web) {
+            let Config { listen, web, .. } = &mut config_in_ipv4;
+            for address in listen.iter_mut().chain(web) {
                 address.set_ip(Ipv4Addr::UNSPECIFIED.into());
             }
-            Server::bind(config)
+            Server::bind(config_in_ipv4)
         });
         bound.map_err(|error| match error.is_in_use() {
             true => (ExitCode::from(PORT_IN_USE), port_in_use(&error)),

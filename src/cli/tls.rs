@@ -37,14 +37,15 @@ impl TlsFlags {
     }
 }
 
-/// Reads the certificate anew at every SIGHUP from now on.
-pub(crate) fn reload_on_hangup(tls: Tls) -> io::Result<()> {
+/// Reads the certificate anew at every SIGHUP from now on. `None`: there is nothing to read.
+pub(crate) fn reload_on_hangup(tls: Option<Tls>) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match tls.reload() {
-                Ok(()) => info!("the certificate was read anew; new connections get it"),
-                Err(error) => warn!("the old certificate stays: {error}"),
+            match tls.as_ref().map(Tls::reload) {
+                Some(Ok(())) => info!("the certificate was read anew; new connections get it"),
+                Some(Err(error)) => warn!("the old certificate stays: {error}"),
+                None => info!("SIGHUP reads the certificate anew; there is none"),
             }
         }
     });

@@ -20,6 +20,7 @@ mod soup;
 mod stalls;
 mod stopping;
 mod support;
+mod systemd;
 mod tls;
 mod transcripts;
 mod turns;
