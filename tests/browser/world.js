@@ -1,9 +1,11 @@
 // A world for one test: the real server, Chromium, and people on netcat. All of it ends with the test.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -69,17 +71,17 @@ class World {
 
   /**
    * `listen` is the address to listen on, and `host` the name by which pages find the server. With `proxied` they come
-   * through a proxy, which can cut them off.
+   * through a proxy, which can cut them off. With `tls` the server has a certificate that it made itself.
    */
-  constructor({ listen = "127.0.0.1", host = listen, proxied = false }) {
-    Object.assign(this, { listen, host, proxied });
+  constructor({ listen = "127.0.0.1", host = listen, proxied = false, tls = false }) {
+    Object.assign(this, { listen, host, proxied, tls });
   }
 
   async begin() {
-    this.server = await startServer(this.listen);
+    this.server = await startServer(this.listen, this.tls);
     if (this.proxied) this.proxy = await Proxy.before(this.server.webPort);
     this.authority = `${this.host}:${this.proxy?.port ?? this.server.webPort}`;
-    this.address = `http://${this.authority}/`;
+    this.address = `${this.tls ? "https" : "http"}://${this.authority}/`;
   }
 
   async end() {
@@ -92,7 +94,8 @@ class World {
   /** A browser's profile: its pages share what they remember. */
   async context(options = {}) {
     const browser = await openBrowser();
-    const context = await browser.newContext({ viewport: { width: 1100, height: 720 }, ...options });
+    const view = { viewport: { width: 1100, height: 720 }, ignoreHTTPSErrors: this.tls };
+    const context = await browser.newContext({ ...view, ...options });
     this.contexts.push(context);
     context.setDefaultTimeout(PATIENCE);
     // A script from outside is not bound by the page's policy, so it can report.
@@ -146,19 +149,26 @@ class World {
 }
 
 /** Starts the program on free ports, and waits until it says where it listens. */
-async function startServer(listen) {
+async function startServer(listen, tls) {
   // Settings of whoever runs the tests shall not reach the server.
   const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith("PARLOR_")));
   const args = ["--listen", `${listen}:0`, "--web", `${listen}:0`];
+  const folder = tls && mkdtempSync(path.join(tmpdir(), "parlor-"));
+  if (tls) {
+    const [cert, key] = [path.join(folder, "cert.pem"), path.join(folder, "key.pem")];
+    execFileSync(PROGRAM, ["mkcert", "--cert", cert, "--key", key]);
+    args.push("--tls-cert", cert, "--tls-key", key);
+  }
   const child = spawn(PROGRAM, args, { env, stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise((resolve) => child.on("close", resolve));
   const said = await firstWords(child);
   return {
-    linePort: Number(/nc \S+ (\d+)/.exec(said)[1]),
-    webPort: Number(/http:\/\/\S+:(\d+)\//.exec(said)[1]),
-    end() {
+    linePort: Number(/(?:nc|ncat --ssl) [\d.]+ (\d+)/.exec(said)[1]),
+    webPort: Number(/https?:\/\/\S+:(\d+)\//.exec(said)[1]),
+    async end() {
       child.kill();
-      return ended;
+      await ended;
+      if (tls) rmSync(folder, { recursive: true });
     },
   };
 }
