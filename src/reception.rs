@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info};
+use tracing::field::display;
+use tracing::{debug, info, info_span};
 
 use crate::bulletin::Bulletin;
 use crate::config::Config;
@@ -176,11 +177,18 @@ impl Reception {
         };
         let mut session = Session::new(transport, opening);
         async move {
-            info!(connection, peer = ?address, "connected");
+            let peer = address.map(display);
+            info!(connection, peer, "connected");
+            // Whose lines they are that the wire's trace shows. Else nobody pays for a span.
+            let span = self.hub().config().trace_wire;
+            let span = span.then(|| Box::new(info_span!("connection", connection)));
             let mut conversation = pin!(session.run());
             let ended = poll_fn(|cx| match self.0.is_aborting.load(Ordering::Relaxed) {
                 true => Poll::Ready(None),
-                false => conversation.as_mut().poll(cx).map(Some),
+                false => {
+                    let _entered = span.as_ref().map(|span| span.enter());
+                    conversation.as_mut().poll(cx).map(Some)
+                }
             });
             match ended.await {
                 Some((end, counts)) => {
@@ -189,9 +197,9 @@ impl Reception {
                     }
                     let (reason, lines, messages) = (end.as_str(), counts.lines, counts.messages);
                     let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);
-                    info!(connection, reason, lines, messages, bytes_in, bytes_out, "ended");
+                    info!(connection, peer, reason, lines, messages, bytes_in, bytes_out, "ended");
                 }
-                None => info!(connection, reason = "aborted", "ended"),
+                None => info!(connection, peer, reason = "aborted", "ended"),
             }
             drop(admission);
         }

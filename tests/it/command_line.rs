@@ -608,17 +608,16 @@ async fn json_logs_are_one_object_a_line_with_the_counts_of_each_connection() {
         let events: Vec<Value> = stderr.lines().map(parse).collect();
         assert!(events.iter().all(|event| event.is_object() && event["level"].is_string()));
         for (n, (peer, reason, lines, messages, bytes_in, bytes_out)) in (1..).zip(&connections) {
-            let span = |event: &&Value| event["span"]["connection"] == n;
-            let own: Vec<&Value> = events.iter().filter(span).collect();
+            let of_it = |event: &&Value| event["fields"]["connection"] == n;
+            let own: Vec<&Value> = events.iter().filter(of_it).collect();
             let [connected, ended] = own[..] else { panic!("{own:#?}") };
             assert_eq!(connected["fields"]["message"], "connected");
-            assert_eq!(connected["span"]["peer"], *peer);
+            assert_eq!(connected["fields"]["peer"], *peer);
             let expected = serde_json::json!({
-                "message": "ended", "reason": reason, "lines": lines, "messages": messages,
-                "bytes_in": bytes_in, "bytes_out": bytes_out,
+                "message": "ended", "connection": n, "peer": peer, "reason": reason,
+                "lines": lines, "messages": messages, "bytes_in": bytes_in, "bytes_out": bytes_out,
             });
             assert_eq!(ended["fields"], expected);
-            assert_eq!(ended["span"]["peer"], *peer);
         }
         let listening = &events[0]["fields"];
         assert_eq!(listening["message"], "listening");
