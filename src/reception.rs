@@ -11,7 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::field::display;
 use tracing::{debug, info, info_span};
 
 use crate::bulletin::Bulletin;
@@ -176,9 +175,8 @@ impl Reception {
             visit: admission.visit.clone(),
         };
         let mut session = Session::new(transport, opening);
+        info!(connection, peer = address.map(display), "connected");
         async move {
-            let peer = address.map(display);
-            info!(connection, peer, "connected");
             // Whose lines they are that the wire's trace shows. Else nobody pays for a span.
             let span = self.hub().config().trace_wire;
             let span = span.then(|| Box::new(info_span!("connection", connection)));
@@ -197,9 +195,9 @@ impl Reception {
                     }
                     let (reason, lines, messages) = (end.as_str(), counts.lines, counts.messages);
                     let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);
-                    info!(connection, peer, reason, lines, messages, bytes_in, bytes_out, "ended");
+                    info!(connection, reason, lines, messages, bytes_in, bytes_out, "ended");
                 }
-                None => info!(connection, peer, reason = "aborted", "ended"),
+                None => info!(connection, reason = "aborted", "ended"),
             }
             drop(admission);
         }
@@ -235,5 +233,25 @@ impl Reception {
             self.0.tasks.wait().await;
         }
         self.hub().shut_down();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::transport::LineStream;
+
+    /// An idle connection is its task, its socket and its seat, and the task is the most of it.
+    #[tokio::test]
+    async fn the_task_of_a_connection_is_small() {
+        let reception = Reception::new(Config::default());
+        let (_there, here) = tokio::io::duplex(1);
+        let admission = reception.admit(None).unwrap();
+        let lines: LineStream<DuplexStream> = LineStream::new(here, true);
+        let conversation = reception.converse(lines, None, admission);
+        let bytes = size_of_val(&conversation);
+        assert!(bytes <= 736, "{bytes} bytes");
     }
 }

@@ -614,7 +614,7 @@ async fn json_logs_are_one_object_a_line_with_the_counts_of_each_connection() {
             assert_eq!(connected["fields"]["message"], "connected");
             assert_eq!(connected["fields"]["peer"], *peer);
             let expected = serde_json::json!({
-                "message": "ended", "connection": n, "peer": peer, "reason": reason,
+                "message": "ended", "connection": n, "reason": reason,
                 "lines": lines, "messages": messages, "bytes_in": bytes_in, "bytes_out": bytes_out,
             });
             assert_eq!(ended["fields"], expected);
