@@ -13,22 +13,22 @@ use tokio::runtime::{Builder, Runtime};
 /// What people say: 64 bytes.
 const TEXT: &str = "Is anybody here who knows how long the exam on Friday will take?";
 /// Lines that one read brings under load.
-pub const LINES_A_READ: usize = 32;
+pub(crate) const LINES_A_READ: usize = 32;
 
 /// Everything runs on one thread: so its instructions can be counted.
-pub fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 /// Takes reads of a client apart into commands.
-pub struct Reading {
+pub(crate) struct Reading {
     decoder: LineDecoder,
     bytes: Vec<u8>,
     out: VecDeque<parlor::Received>,
 }
 
 impl Reading {
-    pub fn new() -> Reading {
+    pub(crate) fn new() -> Reading {
         let bytes = format!("MSG {TEXT}\n").repeat(LINES_A_READ).into_bytes();
         let mut reading = Reading { decoder: LineDecoder::new(true), bytes, out: VecDeque::new() };
         reading.read();
@@ -36,7 +36,7 @@ impl Reading {
     }
 
     /// [`LINES_A_READ`] lines.
-    pub fn read(&mut self) {
+    pub(crate) fn read(&mut self) {
         self.decoder.feed(&self.bytes, &mut self.out);
         for received in self.out.drain(..) {
             let parlor::Received::Line(line, _) = received else { panic!("a line") };
@@ -47,19 +47,19 @@ impl Reading {
 }
 
 /// One line for everybody.
-pub fn encode(id: u64) -> Line {
+pub(crate) fn encode(id: u64) -> Line {
     let time = Time::from(std::time::UNIX_EPOCH + std::time::Duration::from_millis(id));
     Line::of(&Event::Msg { id, time, name: "Hildegard".into(), text: TEXT.into() })
 }
 
 /// A room of members without connections, who sleep until something is said.
-pub struct Cursors {
+pub(crate) struct Cursors {
     speaker: Seat,
     members: Vec<Seat>,
 }
 
 impl Cursors {
-    pub fn new(members: usize) -> Cursors {
+    pub(crate) fn new(members: usize) -> Cursors {
         let hub = Hub::new(Config::default());
         let join = |name: &str| hub.join("LOBBY", name).expect("a seat");
         let mut cursors = Cursors {
@@ -71,7 +71,7 @@ impl Cursors {
     }
 
     /// One message, heard by all.
-    pub fn say(&mut self) {
+    pub(crate) fn say(&mut self) {
         let said = {
             let say = pin!(self.speaker.say(TEXT));
             say.poll(&mut Context::from_waker(Waker::noop()))
@@ -88,14 +88,14 @@ impl Cursors {
 }
 
 /// A room with history, and somebody at its door.
-pub struct Door {
+pub(crate) struct Door {
     client: BufReader<DuplexStream>,
     line: String,
     _host: Seat,
 }
 
 impl Door {
-    pub async fn new(messages: usize) -> Door {
+    pub(crate) async fn new(messages: usize) -> Door {
         let mut config = Config::default();
         config.listen.clear();
         let server = Server::bind(config).expect("a server");
@@ -111,7 +111,7 @@ impl Door {
     }
 
     /// Comes in, gets all the history, and goes.
-    pub async fn visit(&mut self) {
+    pub(crate) async fn visit(&mut self) {
         self.client.write_all(b"JOIN LOBBY guest 1000\nLEAVE\n").await.expect("written");
         self.expect("OK LEAVE").await;
     }
@@ -126,14 +126,14 @@ impl Door {
 }
 
 /// A room of members on real sockets, one of whom speaks. The others sleep, and don't read.
-pub struct Sockets {
+pub(crate) struct Sockets {
     speaker: BufReader<TcpStream>,
     line: String,
     members: Vec<BufReader<TcpStream>>,
 }
 
 impl Sockets {
-    pub async fn new(members: usize) -> Sockets {
+    pub(crate) async fn new(members: usize) -> Sockets {
         let mut config = Config::default();
         config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
         let server = Server::bind(config).expect("a server");
@@ -156,7 +156,7 @@ impl Sockets {
     }
 
     /// One message, answered when it was written to all.
-    pub async fn say(&mut self) {
+    pub(crate) async fn say(&mut self) {
         let message = format!("MSG {TEXT}\n");
         self.speaker.get_mut().write_all(message.as_bytes()).await.expect("written");
         self.line.clear();
@@ -165,7 +165,7 @@ impl Sockets {
     }
 
     /// Every member has as many messages as were said.
-    pub async fn check(&mut self, said: usize) {
+    pub(crate) async fn check(&mut self, said: usize) {
         for member in &mut self.members {
             let mut got = 0;
             while got < said {

@@ -1,5 +1,4 @@
-use std::fmt::{self, Display};
-use std::io::Write;
+use std::fmt::{self, Display, Write};
 use std::sync::Arc;
 
 use super::limits::SERVER_LINE_BYTES;
@@ -11,16 +10,16 @@ pub struct Line(Arc<[u8]>);
 impl Line {
     /// Encodes an event or a reply.
     pub fn of(content: &impl Display) -> Line {
-        Line::encode(content, &mut Vec::with_capacity(128))
+        Line::encode(content, &mut String::with_capacity(128))
     }
 
     /// The same in a buffer that is used again; a kept line takes as much memory as it has bytes.
-    pub(crate) fn encode(content: &impl Display, buffer: &mut Vec<u8>) -> Line {
+    pub(crate) fn encode(content: &impl Display, buffer: &mut String) -> Line {
         buffer.clear();
-        // Writing to a Vec grows it; it doesn't fail.
+        // Writing to a String grows it; it doesn't fail.
         let _ = writeln!(buffer, "{content}");
         debug_assert!(buffer.len() <= SERVER_LINE_BYTES + 1, "a line of {} bytes", buffer.len());
-        Line(buffer.as_slice().into())
+        Line(buffer.as_bytes().into())
     }
 
     /// The line without its ending.

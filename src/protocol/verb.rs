@@ -98,8 +98,31 @@ impl Verb {
 
     /// The verb in capitals.
     pub fn as_str(self) -> &'static str {
-        let usage = self.usage();
-        usage.split_once(' ').map_or(usage, |(verb, _)| verb)
+        match self {
+            Verb::Create => "CREATE",
+            Verb::Join => "JOIN",
+            Verb::Msg => "MSG",
+            Verb::Tell => "TELL",
+            Verb::Who => "WHO",
+            Verb::History => "HISTORY",
+            Verb::Nick => "NICK",
+            Verb::Hold => "HOLD",
+            Verb::Resume => "RESUME",
+            Verb::Leave => "LEAVE",
+            Verb::Talk => "TALK",
+            Verb::Stay => "STAY",
+            Verb::Ping => "PING",
+            Verb::Help => "HELP",
+            Verb::Quit => "QUIT",
+            Verb::Lock => "LOCK",
+            Verb::Unlock => "UNLOCK",
+            Verb::Kick => "KICK",
+            Verb::Mute => "MUTE",
+            Verb::Unmute => "UNMUTE",
+            Verb::Close => "CLOSE",
+            Verb::Oper => "OPER",
+            Verb::Announce => "ANNOUNCE",
+        }
     }
 
     /// How the command is written.
@@ -182,6 +205,13 @@ impl fmt::Display for Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_usage_begins_with_the_verb() {
+        for verb in Verb::ALL {
+            assert_eq!(verb.usage().split(' ').next(), Some(verb.as_str()));
+        }
+    }
 
     #[test]
     fn the_overview_has_every_verb_and_fits_a_terminal() {

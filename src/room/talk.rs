@@ -19,10 +19,11 @@ impl Room {
             // Who speaks is awake: his own message need not wake him.
             let mut ticket = std::mem::take(&mut member.ticket);
             state.sleepers.remove(&mut ticket);
+            let mut buffer = String::with_capacity(128);
             let said = texts.iter().map(|text| {
                 let (id, time) = state.log.next_message(self.shared.config.clock.now());
                 let (name, text) = (name.as_str().into(), text.as_str().into());
-                let line = Line::of(&Event::Msg { id, time, name, text });
+                let line = Line::encode(&Event::Msg { id, time, name, text }, &mut buffer);
                 state.log.push_message(line, key.generation);
                 Said { id, time }
             });

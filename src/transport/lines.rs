@@ -403,13 +403,18 @@ fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f || byte == 0xff
 }
 
+/// Whether a line is ASCII text, as most are: then it needs no look at each character.
+fn is_plain_text(line: &str) -> bool {
+    line.bytes().fold(true, |plain, byte| plain & matches!(byte, b'\t' | b' '..=b'~'))
+}
+
 /// Looks for what no line may hold.
 pub(super) fn checked(line: String, ending: Option<Ending>) -> Received {
     if line.len() > LINE_BYTES {
         Received::Bad(BadLine::TooLong, Vec::new(), ending)
     } else if is_blank(&line) {
         Received::Blank(ending)
-    } else if line.chars().any(forbidden) {
+    } else if !is_plain_text(&line) && line.chars().any(forbidden) {
         Received::Bad(BadLine::Forbidden, line.into_bytes(), ending)
     } else {
         Received::Line(line, ending)
