@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -56,6 +57,11 @@ pub struct Config {
     pub max_rooms: usize,
     /// Seats of one room.
     pub max_members: usize,
+    /// The file in which a server stores its rooms; `None`: they are in memory only. It needs the
+    /// feature `sqlite`.
+    pub store: Option<PathBuf>,
+    /// Whether a damaged store is replaced by what is sound in it. The damaged file is kept.
+    pub salvage: bool,
     /// Log every line both ways, texts and tokens included: for a lab.
     pub trace_wire: bool,
     /// What time it is.
@@ -85,6 +91,8 @@ impl Default for Config {
             max_per_address: 2_000,
             max_rooms: 100_000,
             max_members: 10_000,
+            store: None,
+            salvage: false,
             trace_wire: false,
             clock: Clock::default(),
             random: Random::default(),

@@ -53,6 +53,7 @@ mod reception;
 mod room;
 mod server;
 mod session;
+mod store;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
@@ -65,6 +66,7 @@ pub use protocol::{
 };
 pub use room::{Hub, Refusal, Said, Seat};
 pub use server::{BindError, Origin, Server};
+pub use store::StoreError;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 pub use transport::{LineDecoder, Received};

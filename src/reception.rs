@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, info_span};
 
 use crate::bulletin::Bulletin;
-use crate::config::Config;
 use crate::protocol::limits::{STOP, TURNED_AWAY};
 use crate::room::{Hub, Visit, Visitors};
 use crate::session::{End, Opening, Session, turn_away};
@@ -63,10 +62,10 @@ pub(crate) enum Place {
 pub(crate) type Full = &'static str;
 
 impl Reception {
-    pub(crate) fn new(config: Config) -> Reception {
-        let places = config.max_connections.min(Semaphore::MAX_PERMITS);
+    pub(crate) fn new(hub: Hub) -> Reception {
+        let places = hub.config().max_connections.min(Semaphore::MAX_PERMITS);
         Reception(Arc::new(Inner {
-            hub: Hub::new(config),
+            hub,
             bulletin: Bulletin::default(),
             visitors: Visitors::default(),
             places: Arc::new(Semaphore::new(places)),
@@ -246,7 +245,7 @@ mod tests {
     /// An idle connection is its task, its socket and its seat, and the task is the most of it.
     #[tokio::test]
     async fn the_task_of_a_connection_is_small() {
-        let reception = Reception::new(Config::default());
+        let reception = Reception::new(Hub::new(crate::Config::default()));
         let (_there, here) = tokio::io::duplex(1);
         let admission = reception.admit(None).unwrap();
         let lines: LineStream<DuplexStream> = LineStream::new(here, true);

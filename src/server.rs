@@ -19,6 +19,7 @@ use crate::protocol::limits::{
 };
 use crate::reception::Reception;
 use crate::room::Hub;
+use crate::store::{self, Store, StoreError};
 use crate::transport::LineStream;
 #[cfg(feature = "web")]
 use crate::web;
@@ -43,6 +44,7 @@ struct Inner {
     reception: Reception,
     /// Bound and not accepted from yet; [`Server::serve`] takes them.
     listeners: Mutex<Vec<(Door, TcpListener)>>,
+    store: Mutex<Option<Store>>,
 }
 
 /// Where an attached stream comes from; see [`Server::attach_from`].
@@ -55,18 +57,21 @@ pub struct Origin {
     pub telnet: bool,
 }
 
-/// An address could not be listened on.
+/// An address could not be listened on, or the store not be opened.
 #[derive(Debug)]
-pub struct BindError {
-    address: SocketAddr,
-    source: io::Error,
+pub struct BindError(Failed);
+
+#[derive(Debug)]
+enum Failed {
+    Address(SocketAddr, io::Error),
+    Store(StoreError),
 }
 
 impl Server {
-    /// Binds every address of [`Config::listen`] and [`Config::web`]. Must be called in a tokio
-    /// runtime.
+    /// Binds every address of [`Config::listen`] and [`Config::web`], and opens and loads
+    /// [`Config::store`], which blocks meanwhile. Must be called in a tokio runtime.
     ///
-    /// Fails with the first address that can't be listened on.
+    /// Fails with the first address that can't be listened on, or because of the store.
     pub fn bind(config: Config) -> Result<Server, BindError> {
         Server::bind_with(config, Vec::new(), Vec::new())
     }
@@ -93,8 +98,17 @@ impl Server {
             config.web = Vec::new();
         }
         // From here on the configuration tells the ports that are really bound.
-        let reception = Reception::new(config);
-        Ok(Server(Arc::new(Inner { reception, listeners: Mutex::new(listeners) })))
+        let (store, keeper, rooms) = match &config.store {
+            None => (None, None, Vec::new()),
+            Some(file) => {
+                let opened = store::open(file, config.salvage);
+                let (store, keeper, rooms) = opened.map_err(|why| BindError(Failed::Store(why)))?;
+                (Some(store), Some(keeper), rooms)
+            }
+        };
+        let reception = Reception::new(Hub::kept(config, keeper, rooms));
+        let (listeners, store) = (Mutex::new(listeners), Mutex::new(store));
+        Ok(Server(Arc::new(Inner { reception, listeners, store })))
     }
 
     /// The first address that lines are spoken on, with its real port; `None` if there is none.
@@ -143,7 +157,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` completes; then stops accepting, tells everybody, finishes what was
-    /// received, and returns when all connections have ended, within 10 seconds.
+    /// received, and returns when all connections have ended and all is stored, within 10 seconds.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let listeners: Vec<_> = {
             let mut bound = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +175,11 @@ impl Server {
         }
         accepting.shutdown().await;
         self.0.reception.stop().await;
+        self.hub().close_keeper();
+        let store = self.0.store.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(store) = store {
+            store.ended().await;
+        }
     }
 }
 
@@ -199,7 +218,7 @@ fn gather(
             listeners.push((door(bound), listener));
             Ok(bound)
         });
-        bound.map_err(|source| BindError { address, source })
+        bound.map_err(|source| BindError(Failed::Address(address, source)))
     });
     all.collect()
 }
@@ -234,25 +253,42 @@ fn ready(socket: Socket) -> io::Result<TcpListener> {
 }
 
 impl BindError {
-    /// The address that can't be listened on.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// The address that can't be listened on, if it is about one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Failed::Address(address, _) => Some(*address),
+            Failed::Store(_) => None,
+        }
+    }
+
+    /// Why the store can't be opened, if it is about that.
+    pub fn store(&self) -> Option<&StoreError> {
+        match &self.0 {
+            Failed::Address(..) => None,
+            Failed::Store(why) => Some(why),
+        }
     }
 
     /// Whether somebody else listens there.
     pub fn is_in_use(&self) -> bool {
-        self.source.kind() == io::ErrorKind::AddrInUse
+        matches!(&self.0, Failed::Address(_, why) if why.kind() == io::ErrorKind::AddrInUse)
     }
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.address, self.source)
+        match &self.0 {
+            Failed::Address(address, why) => write!(f, "cannot listen on {address}: {why}"),
+            Failed::Store(why) => why.fmt(f),
+        }
     }
 }
 
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
+        match &self.0 {
+            Failed::Address(_, why) => Some(why),
+            Failed::Store(why) => Some(why),
+        }
     }
 }

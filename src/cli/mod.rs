@@ -55,6 +55,7 @@ Examples:
                                       a class that meets in one room
   parlor --public --tls-cert cert.pem --tls-key key.pem
                                       TLS on both ports: ncat --ssl HOST 7777
+  parlor --store sqlite:rooms.db      rooms and messages survive a restart
   RUST_LOG=debug parlor --log-format json
                                       more logs, for programs
 

@@ -11,7 +11,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use parlor::protocol::limits::{CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS};
 use parlor::protocol::{BadText, RoomCode, Text};
-use parlor::{BindError, Config, Server};
+use parlor::{Config, Server};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -124,6 +124,15 @@ pub(crate) struct Serve {
     #[arg(default_value_t = Config::default().max_members)]
     max_members: usize,
 
+    /// Where rooms live: memory, or sqlite:FILE, then they survive a restart
+    #[arg(long, value_name = "STORE", env = "PARLOR_STORE", default_value = "memory")]
+    #[arg(value_parser = parse_store)]
+    store: StorePlace,
+
+    /// Replace a damaged store by what is sound in it; the damaged file is kept beside it
+    #[arg(long, env = "PARLOR_SALVAGE", value_parser = FalseyValueParser::new())]
+    salvage: bool,
+
     /// How logs are written; RUST_LOG says what is logged
     #[arg(long, value_enum, env = "PARLOR_LOG_FORMAT", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -131,6 +140,13 @@ pub(crate) struct Serve {
     /// Log every line both ways, with escapes visible: texts, tokens and codes too. For a lab
     #[arg(long, env = "PARLOR_TRACE_WIRE", value_parser = FalseyValueParser::new())]
     trace_wire: bool,
+}
+
+/// Where rooms live.
+#[derive(Debug, Clone)]
+enum StorePlace {
+    Memory,
+    File(PathBuf),
 }
 
 impl Serve {
@@ -210,6 +226,10 @@ impl Serve {
         config.max_per_address = self.max_per_address;
         config.max_rooms = self.max_rooms;
         config.max_members = self.max_members;
+        if let StorePlace::File(file) = &self.store {
+            config.store = Some(file.clone());
+        }
+        config.salvage = self.salvage;
         config.trace_wire = self.trace_wire;
         Ok(config)
     }
@@ -278,7 +298,7 @@ impl Serve {
         let mut config_in_ipv4 = config.clone();
         let bound = Server::bind_with(config, sockets.lines, sockets.web).or_else(|error| {
             // A machine without IPv6 has all its interfaces in IPv4.
-            if !self.public || error.is_in_use() {
+            if !self.public || error.is_in_use() || error.store().is_some() {
                 return Err(error);
             }
             let Config { listen, web, .. } = &mut config_in_ipv4;
@@ -287,15 +307,14 @@ impl Serve {
             }
             Server::bind(config_in_ipv4)
         });
-        bound.map_err(|error| match error.is_in_use() {
-            true => (ExitCode::from(PORT_IN_USE), port_in_use(&error)),
-            false => (ExitCode::FAILURE, error.to_string()),
+        bound.map_err(|error| match error.address().filter(|_| error.is_in_use()) {
+            Some(address) => (ExitCode::from(PORT_IN_USE), port_in_use(address)),
+            None => (ExitCode::FAILURE, error.to_string()),
         })
     }
 }
 
-fn port_in_use(error: &BindError) -> String {
-    let address = error.address();
+fn port_in_use(address: SocketAddr) -> String {
     let port = address.port();
     let another = SocketAddr::new(address.ip(), 0);
     format!(
@@ -365,6 +384,17 @@ fn parse_origin(text: &str) -> Result<String, String> {
             Ok(text.to_owned())
         }
         _ => Err("it is written like https://example.org, without a path".to_owned()),
+    }
+}
+
+fn parse_store(text: &str) -> Result<StorePlace, String> {
+    match text.strip_prefix("sqlite:") {
+        Some(file) if !file.is_empty() => Ok(StorePlace::File(file.into())),
+        None if text == "memory" => Ok(StorePlace::Memory),
+        _ => {
+            Err("it is written memory or sqlite:FILE, like sqlite:/var/lib/parlor/rooms.db"
+                .to_owned())
+        }
     }
 }
 

@@ -58,6 +58,20 @@ pub const CODES_RESTING: usize = 1_000_000;
 /// Rooms that nobody has entered, for each creator's address.
 pub const UNENTERED_ROOMS: u32 = 64;
 
+// Where rooms are stored.
+
+/// How long armed seats are held from a restart on, and how long rooms without one wait for their
+/// people.
+pub const RESTART_HOLD: Duration = Duration::from_secs(600);
+/// Runs of messages, of one read each, that may wait to be stored; past it senders wait.
+pub const STORE_QUEUE: usize = 1024;
+/// Records that are stored by one commit.
+pub const STORE_BATCH: usize = 4096;
+/// How long the store waits before it tries again what it could not write.
+pub const STORE_RETRY: Duration = Duration::from_millis(500);
+/// How long a stopping server waits until all is stored.
+pub const STORE_CLOSE: Duration = Duration::from_secs(5);
+
 // One connection.
 
 /// Bytes that one read takes from a connection.

@@ -37,6 +37,11 @@ impl Line {
         &self.0
     }
 
+    /// Whether it stands for one that a damaged store has lost: no line of a room is empty.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// Bytes of the line with its LF: what it counts for in a room's bounds.
     #[allow(clippy::len_without_is_empty, reason = "a line has at least its LF")]
     pub fn len(&self) -> usize {

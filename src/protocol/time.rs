@@ -11,6 +11,16 @@ impl Time {
     /// The last moment that RFC 3339's four digits for a year can write.
     const LAST: u64 = 253_402_300_799_999;
 
+    /// Milliseconds since 1970.
+    pub fn millis(self) -> u64 {
+        self.millis
+    }
+
+    /// The reverse; what lies after 9999 becomes the last moment before that.
+    pub fn from_millis(millis: u64) -> Time {
+        Time { millis: millis.min(Time::LAST) }
+    }
+
     /// Reads a moment as the server writes it.
     pub fn parse(field: &str) -> Option<Time> {
         let time = Time::from(humantime::parse_rfc3339(field).ok()?);

@@ -39,8 +39,9 @@ struct Claim {
 #[derive(Debug, Default)]
 struct Batch {
     from: Cursor,
-    /// Bytes of each line without its ending, and the place behind it.
-    lines: Vec<(usize, Cursor)>,
+    /// Bytes of each line without its ending, and the place behind it. A silent place has no
+    /// line.
+    lines: Vec<(Option<usize>, Cursor)>,
     /// The same lines in each framing that somebody needs.
     bytes: [Vec<u8>; Framing::COUNT],
 }
@@ -224,16 +225,19 @@ impl Batch {
             if is_first && bytes.len() > BATCH_BYTES {
                 break;
             }
-            let line = entry.line.content();
-            let (header, ending) = framing.around(line.len());
-            bytes.extend_from_slice(header.as_slice());
-            bytes.extend_from_slice(line);
-            bytes.extend_from_slice(ending.as_bytes());
+            let line = (!entry.is_silent).then(|| entry.line.content());
+            if let Some(line) = line {
+                let (header, ending) = framing.around(line.len());
+                bytes.extend_from_slice(header.as_slice());
+                bytes.extend_from_slice(line);
+                bytes.extend_from_slice(ending.as_bytes());
+            }
             if is_first {
-                self.lines.push((line.len(), Cursor { place: place + 1, id: entry.id }));
+                let behind = Cursor { place: place + 1, id: entry.id };
+                self.lines.push((line.map(<[u8]>::len), behind));
             }
         }
-        !bytes.is_empty()
+        !self.lines.is_empty()
     }
 
     /// How far somebody has come with so many bytes, and what is left of the line that he has a
@@ -248,8 +252,10 @@ impl Batch {
             if end >= written {
                 break;
             }
-            let (header, ending) = framing.around(*line);
-            end += header.as_slice().len() + line + ending.len();
+            if let Some(line) = *line {
+                let (header, ending) = framing.around(line);
+                end += header.as_slice().len() + line + ending.len();
+            }
             next = *behind;
         }
         (next, &bytes[written..end.max(written)])

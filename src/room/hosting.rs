@@ -1,7 +1,7 @@
 //! What the host of a room does, or an operator in his place.
 
 use super::members::Presence;
-use super::{Closed, Ordered, Refusal, Room, SeatKey, State};
+use super::{Closed, Ordered, Promise, Refusal, Room, SeatKey, State, Undo};
 use crate::protocol::{Bye, ByeReason, Event, LeftReason, Name, NoticeKind};
 
 impl Room {
@@ -19,8 +19,10 @@ impl Room {
     pub(super) fn lock(&self, key: SeatKey, operator: bool, locked: bool) -> Ordered<()> {
         self.change(|state| {
             state.rule(key, operator)?;
+            let mut undo = Undo::Nothing;
             if state.locked != locked {
                 state.locked = locked;
+                undo = Undo::Locked(!locked);
                 let (kind, text) = match locked {
                     true => {
                         (NoticeKind::Locked, "The host has locked the room: nobody else can join.")
@@ -29,7 +31,7 @@ impl Room {
                 };
                 state.publish_presence(&Event::Notice { kind, text: text.into() }, key.generation);
             }
-            Ok(((), state.log.end().place))
+            Ok(((), state.promise(key.generation, undo)))
         })
     }
 
@@ -55,7 +57,7 @@ impl Room {
             let left = Event::Left { name: name.as_str().into(), reason: LeftReason::Kicked };
             state.publish_presence(&left, key.generation);
             self.find_host(state);
-            Ok((name, state.log.end().place))
+            Ok((name, state.promise(key.generation, Undo::Nothing)))
         })
     }
 
@@ -69,10 +71,15 @@ impl Room {
         self.change(|state| {
             state.rule(key, operator)?;
             let slot = state.find_other(key, name)?;
+            let mut promise = Promise::at(state.end_place());
             let member = state.members.get_mut(slot).ok_or(Refusal::NoSuchUser)?;
             let name = member.name.clone();
             if member.muted != muted {
                 member.muted = muted;
+                let undo = Undo::Muted { slot, entered: member.entered(), muted: !muted };
+                state.seat_changed(slot);
+                promise = state.promise(key.generation, undo);
+                // The notice stands behind the promise: it is read when that is kept.
                 match muted {
                     true => state.notify(
                         slot,
@@ -82,18 +89,18 @@ impl Room {
                     false => state.notify(slot, NoticeKind::Unmuted, "You may speak again."),
                 }
             }
-            Ok((name, state.log.end().place))
+            Ok((name, promise))
         })
     }
 
-    pub(super) fn close(&self, key: SeatKey, operator: bool) -> Result<(), Refusal> {
+    pub(super) fn close(&self, key: SeatKey, operator: bool) -> Ordered<()> {
         self.change(|state| {
             state.rule(key, operator)?;
             if self.is_lobby {
                 return Err(Refusal::Lobby);
             }
             state.close(Closed::ByHost);
-            Ok(())
+            Ok(((), state.promise(key.generation, Undo::Nothing)))
         })
     }
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::timetable::{Appointment, Ending, Timetable};
-use super::{Entered, Refusal, Room, Seat, Shared, Visit};
+use super::{
+    Entered, Head, Keeper, KeptRoom, Ordered, Promise, Refusal, Room, Seat, Shared, Visit,
+};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::protocol::limits::{
@@ -43,17 +45,37 @@ struct Resting {
 impl Hub {
     /// A hub without a server: rooms for programs. Of the configuration it takes what concerns
     /// rooms.
+    ///
+    /// What is said there is in memory only, whatever [`Config::store`] says: a store is opened by
+    /// [`Server::bind`](crate::Server::bind).
     pub fn new(config: Config) -> Hub {
+        Hub::kept(config, None, Vec::new())
+    }
+
+    /// A hub whose rooms are kept, with those that were kept before. Armed seats are held for
+    /// [`RESTART_HOLD`] from now on.
+    pub(crate) fn kept(config: Config, keeper: Option<Keeper>, kept: Vec<KeptRoom>) -> Hub {
         let shared = Shared {
             config,
             timetable: Timetable::default(),
             metrics: Metrics::default(),
             tell_bytes: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
+            keeper,
         };
         let shared = Arc::new(shared);
         let mut rooms = Rooms::default();
-        if let Some(code) = shared.config.lobby {
+        // Who was the lobby once and isn't any more waits in the store until he is again.
+        let is_away = |head: &Head| head.is_lobby && shared.config.lobby != Some(head.code);
+        for kept in kept.into_iter().filter(|kept| !is_away(&kept.head)) {
+            let (code, is_lobby) = (kept.head.code, shared.config.lobby == Some(kept.head.code));
+            let room = Room::restore(kept, is_lobby, shared.clone());
+            rooms.taken[code.as_str().len()] += usize::from(!is_lobby);
+            rooms.by_code.insert(code, room);
+        }
+        if let Some(code) = shared.config.lobby
+            && !rooms.by_code.contains_key(&code)
+        {
             rooms.by_code.insert(code, Room::new(code, true, shared.clone()));
         }
         Hub(Arc::new(Inner { shared, rooms: Mutex::new(rooms) }))
@@ -63,7 +85,7 @@ impl Hub {
     ///
     /// Fails with [`Refusal::Busy`] if there are as many rooms as there may be.
     pub fn create(&self) -> Result<RoomCode, Refusal> {
-        Ok(self.make_room(&Visit::exempt())?.code)
+        Ok(self.make_room(&Visit::exempt())?.0.code)
     }
 
     /// The code of the room that always exists, if there is one.
@@ -99,7 +121,8 @@ impl Hub {
         self.rooms().by_code.len()
     }
 
-    pub(crate) fn make_room(&self, visit: &Visit) -> Result<Arc<Room>, Refusal> {
+    /// The room, and when it may be told of.
+    pub(crate) fn make_room(&self, visit: &Visit) -> Ordered<Arc<Room>> {
         self.expire(Instant::now());
         let unentered = visit.make_room().map_err(|_| Refusal::Busy)?;
         let config = self.config();
@@ -110,10 +133,27 @@ impl Hub {
         }
         let code = rooms.free_code(config);
         let room = Room::new(code, false, self.0.shared.clone());
-        room.await_people(unentered, Instant::now() + UNENTERED);
+        let promise = room.await_people(unentered, Instant::now() + UNENTERED);
         rooms.by_code.insert(code, room.clone());
         rooms.taken[code.as_str().len()] += 1;
-        Ok(room)
+        Ok((room, promise))
+    }
+
+    /// Waits until a room that was made is kept; if it can't be, it is gone.
+    pub(crate) async fn founded(&self, room: &Arc<Room>, promise: Promise) -> Result<(), Refusal> {
+        room.kept(promise.place).await;
+        if !promise.is_broken() {
+            return Ok(());
+        }
+        if room.give_up() {
+            self.remove(room);
+        }
+        Err(Refusal::Storage)
+    }
+
+    /// Ends the queue of what is to be kept.
+    pub(crate) fn close_keeper(&self) {
+        self.0.shared.keeper.iter().for_each(Keeper::close);
     }
 
     pub(crate) fn enter(
@@ -137,14 +177,14 @@ impl Hub {
         Seat::enter(self, room, name, 0, false, visit)
     }
 
-    pub(crate) fn resume(
+    pub(crate) async fn resume(
         &self,
         code: &str,
         token: &str,
         last_id: u64,
         visit: Visit,
     ) -> Result<Entered, Refusal> {
-        Seat::retake(self, self.find(code)?, token, last_id, visit)
+        Seat::retake(self, self.find(code)?, token, last_id, visit).await
     }
 
     fn find(&self, code: &str) -> Result<Arc<Room>, Refusal> {

@@ -20,6 +20,8 @@ pub(crate) struct Entry {
     /// Its id if it is a message, else that of the latest message before it.
     pub(crate) id: u64,
     pub(crate) is_message: bool,
+    /// Only a place: it has no line, and nobody is sent anything.
+    pub(crate) is_silent: bool,
     /// Whose doing it is: he isn't sent the event of it.
     pub(crate) author: u64,
     /// How many cursors stand here.
@@ -75,6 +77,29 @@ impl Log {
         }
     }
 
+    /// A log as it was kept: its latest messages, the last of which has the id `last_id`. Of what
+    /// was lost an empty line has the place.
+    pub(crate) fn restore(
+        mut self,
+        history: VecDeque<Line>,
+        last_id: u64,
+        time: Option<Time>,
+    ) -> Log {
+        (self.last_id, self.last_time) = (last_id, time);
+        self.history_bytes = history.iter().map(Line::len).sum();
+        self.history = history;
+        while self.has_too_much() {
+            let Some(line) = self.history.pop_front() else { break };
+            self.history_bytes -= line.len();
+        }
+        self
+    }
+
+    /// The time of the latest message.
+    pub(crate) fn last_time(&self) -> Option<Time> {
+        self.last_time
+    }
+
     /// The id of the latest message; 0 if there is none.
     pub(crate) fn last_id(&self) -> u64 {
         self.last_id
@@ -97,8 +122,8 @@ impl Log {
         self.last_id += 1;
         self.history_bytes += line.len();
         self.history.push_back(line.clone());
-        self.push(Entry { line, id: self.last_id, is_message: true, author, readers: 0 });
-        while self.history.len() > self.most_messages || self.history_bytes > self.most_bytes {
+        self.push(line, true, false, author);
+        while self.has_too_much() {
             let id = self.first_kept();
             let Some(line) = self.history.pop_front() else { break };
             self.history_bytes -= line.len();
@@ -111,12 +136,20 @@ impl Log {
     /// Adds a line that is not kept for those who come later.
     pub(crate) fn push_presence(&mut self, line: Line, author: u64) {
         self.backlog += line.len();
-        self.push(Entry { line, id: self.last_id, is_message: false, author, readers: 0 });
+        self.push(line, false, false, author);
     }
 
-    fn push(&mut self, mut entry: Entry) {
-        entry.readers = std::mem::take(&mut self.readers_at_end);
-        self.tail.push_back(entry);
+    /// Adds a place without a line.
+    pub(crate) fn push_silent(&mut self, author: u64) {
+        let line = Line::of(&"");
+        self.backlog += line.len();
+        self.push(line, false, true, author);
+    }
+
+    fn push(&mut self, line: Line, is_message: bool, is_silent: bool, author: u64) {
+        let readers = std::mem::take(&mut self.readers_at_end);
+        let id = self.last_id;
+        self.tail.push_back(Entry { line, id, is_message, is_silent, author, readers });
         self.forget_what_nobody_needs();
     }
 
@@ -170,7 +203,8 @@ impl Log {
         let kept = self.first_kept();
         let from = first.clamp(kept, self.last_id + 1);
         let end = (last.min(self.last_id) + 1).max(from);
-        (from..).zip(self.history.range((from - kept) as usize..(end - kept) as usize))
+        let lines = self.history.range((from - kept) as usize..(end - kept) as usize);
+        (from..).zip(lines).filter(|(_, line)| !line.is_lost())
     }
 
     /// The id of the oldest message that is kept; one past the newest if none is.
@@ -189,6 +223,10 @@ impl Log {
             self.pop_front();
         }
         self.forget_what_nobody_needs();
+    }
+
+    fn has_too_much(&self) -> bool {
+        self.history.len() > self.most_messages || self.history_bytes > self.most_bytes
     }
 
     fn forget_what_nobody_needs(&mut self) {

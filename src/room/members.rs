@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use super::KeptSeat;
 use super::log::Cursor;
 use super::outlet::Outlet;
 use super::sleepers::Ticket;
@@ -152,6 +153,23 @@ impl Members {
         self.generations
     }
 
+    /// Seats somebody again whose seat was kept. He is away until he resumes it.
+    pub(crate) fn restore(&mut self, kept: KeptSeat, expiry: impl FnOnce(SeatKey) -> Appointment) {
+        let key = self.add(kept.name, kept.number, Cursor::default());
+        self.generations = self.generations.max(kept.number);
+        self.arm(key.slot, kept.token, kept.seconds);
+        if let Some(member) = self.slots.get_mut(key.slot) {
+            (member.muted, member.said) = (kept.muted, kept.said);
+            let held = Held { expiry: expiry(key), _visit: Visit::exempt() };
+            member.presence = Presence::Held(Box::new(held));
+        }
+    }
+
+    /// The slot of the seat with this number.
+    pub(crate) fn slot_of_seat(&self, number: u64) -> Option<usize> {
+        self.seated().find(|(_, member)| member.entered == number).map(|(slot, _)| slot)
+    }
+
     /// Ends a seat: nobody finds it any more. Who still sits on it is told `bye`.
     pub(crate) fn send_out(&mut self, slot: usize, bye: Bye<'static>) -> Option<Presence> {
         self.forget_token(slot);
@@ -193,6 +211,21 @@ impl Members {
         }
     }
 
+    /// Takes it back.
+    pub(crate) fn disarm(&mut self, slot: usize) {
+        self.forget_token(slot);
+    }
+
+    /// The slots of armed seats.
+    pub(crate) fn armed(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.tokens.values().copied()
+    }
+
+    /// The member of a slot, if it is still he who entered then.
+    pub(crate) fn entered_as(&mut self, slot: usize, entered: u64) -> Option<&mut Member> {
+        self.slots.get_mut(slot).filter(|member| member.entered == entered)
+    }
+
     fn forget_token(&mut self, slot: usize) {
         let member = self.slots.get_mut(slot);
         if let Some(hold) = member.and_then(|member| member.hold.take()) {
@@ -223,6 +256,18 @@ impl Members {
 }
 
 impl Member {
+    /// The number of his seat: who entered earlier has the smaller one.
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered
+    }
+
+    /// Drops what waits for him about being muted or not.
+    pub(crate) fn forget_muting(&mut self) {
+        self.mailbox.retain(|private| {
+            !matches!(private.notice, Some(NoticeKind::Muted | NoticeKind::Unmuted))
+        });
+    }
+
     pub(crate) fn is_here(&self) -> bool {
         matches!(self.presence, Presence::Here(_))
     }

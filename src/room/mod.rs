@@ -7,6 +7,10 @@
 mod delivery;
 mod hosting;
 mod hub;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a store reads records"))]
+mod keeper;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a store reads records"))]
+mod keeping;
 mod log;
 mod members;
 mod outlet;
@@ -26,13 +30,17 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 pub use hub::Hub;
+#[cfg(feature = "sqlite")]
+pub(crate) use keeper::Record;
+pub(crate) use keeper::{Head, Keeper, KeptRoom, KeptSeat, Promise};
+use keeping::{Keeping, Undo};
 pub(crate) use log::Cursor;
 use log::Log;
 pub(crate) use members::SeatKey;
 use members::{Member, Members, Presence, Private};
 pub(crate) use outlet::{Outlet, Sink};
 use reading::Bed;
-pub(crate) use reading::{Followed, Reading};
+pub(crate) use reading::{Followed, Reading, Unmet};
 pub use refusal::Refusal;
 pub(crate) use seat::{Ended, Entered};
 pub use seat::{Said, Seat};
@@ -42,7 +50,7 @@ pub(crate) use visitors::{Unentered, Visit, Visitors};
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::protocol::limits::{HISTORY_BYTES, ROOM_BACKLOG_BYTES};
+use crate::protocol::limits::{HISTORY_BYTES, RESTART_HOLD, ROOM_BACKLOG_BYTES};
 use crate::protocol::{Bye, ByeReason, Event, Line, Name, NoticeKind, RoomCode};
 
 /// What all rooms of a hub share.
@@ -55,6 +63,8 @@ pub(crate) struct Shared {
     tell_bytes: AtomicUsize,
     /// Bytes that rooms keep for readers who are behind.
     backlog: AtomicUsize,
+    /// Where rooms are kept beyond the server's life; `None`: nowhere.
+    keeper: Option<Keeper>,
 }
 
 /// One room.
@@ -85,6 +95,8 @@ struct State {
     /// Until somebody enters: when the room goes.
     unentered: Option<Appointment>,
     entered: bool,
+    /// What was ordered and is not kept yet; `None`: all counts as kept at once.
+    keeping: Option<Box<Keeping>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +108,8 @@ enum Closed {
     Shutdown,
 }
 
-/// What was done, and the place in the log behind which it is answered.
-pub(crate) type Ordered<T> = Result<(T, u64), Refusal>;
+/// What was done, and when that may be answered.
+pub(crate) type Ordered<T> = Result<(T, Promise), Refusal>;
 
 impl Room {
     fn new(code: RoomCode, is_lobby: bool, shared: Arc<Shared>) -> Arc<Room> {
@@ -111,21 +123,63 @@ impl Room {
             closed: None,
             unentered: None,
             entered: is_lobby,
+            keeping: shared.keeper.as_ref().map(|keeper| Box::new(keeper.found())),
         };
         let (backlog, state) = (AtomicUsize::new(0), Mutex::new(state));
         Arc::new_cyclic(|this| Room { code, is_lobby, this: this.clone(), shared, backlog, state })
     }
 
-    /// Does something under the room's lock; after it is given back, delivers what is new.
+    /// A room as it was kept. Its armed seats are held, and without one it waits for its people.
+    fn restore(kept: KeptRoom, is_lobby: bool, shared: Arc<Shared>) -> Arc<Room> {
+        let KeptRoom { number, head, messages, seats } = kept;
+        let room = Room::new(head.code, is_lobby, shared);
+        let at = Instant::now() + RESTART_HOLD;
+        {
+            let mut state = room.lock_state();
+            let log = Log::new(room.shared.config.history, HISTORY_BYTES);
+            state.log = log.restore(messages, head.last_id, head.last_time);
+            (state.locked, state.entered) = (head.locked, true);
+            let timetable = &room.shared.timetable;
+            if seats.is_empty() && !is_lobby {
+                let (room, _counts) = (Arc::downgrade(&room), Unentered::exempt());
+                state.unentered = Some(timetable.add(at, Ending::Room { room, _counts }));
+            }
+            for seat in seats {
+                let ending = |key| Ending::Seat(Arc::downgrade(&room), key);
+                state.members.restore(seat, |key| timetable.add(at, ending(key)));
+            }
+            state.members.host = state.members.slot_of_seat(head.host);
+            room.find_host(&mut state);
+            state.keeping = Some(Box::new(Keeping::restore(number, head)));
+        }
+        room
+    }
+
+    /// Does something under the room's lock, and hands it to the keeper, if there is one. After the
+    /// lock is given back, delivers what is new.
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let (result, woken, is_news) = {
+        if self.shared.keeper.is_none() {
+            return self.apply(change);
+        }
+        self.apply(|state| {
+            state.begin_change();
+            let result = change(state);
+            self.hand_over(state);
+            result
+        })
+    }
+
+    fn apply<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let (result, woken, kept, is_news) = {
             let mut state = self.lock_state();
             let result = change(&mut state);
             state.log.shrink_backlog(ROOM_BACKLOG_BYTES);
             self.account(&state);
-            (result, std::mem::take(&mut state.woken), state.sleepers.are_due())
+            let kept = state.keeping.as_mut().and_then(|keeping| keeping.take_news());
+            (result, std::mem::take(&mut state.woken), kept, state.sleepers.are_due())
         };
         woken.into_iter().for_each(Waker::wake);
+        kept.into_iter().for_each(|kept| kept.notify_waiters());
         if is_news {
             self.deliver();
         }
@@ -146,16 +200,19 @@ impl Room {
     }
 
     /// Counts an empty room for its creator, and lets it go if nobody comes.
-    fn await_people(self: &Arc<Room>, unentered: Unentered, at: Instant) {
+    fn await_people(self: &Arc<Room>, unentered: Unentered, at: Instant) -> Promise {
         let ending = Ending::Room { room: Arc::downgrade(self), _counts: unentered };
         let appointment = self.shared.timetable.add(at, ending);
-        self.change(|state| state.unentered = Some(appointment));
+        self.change(|state| {
+            state.unentered = Some(appointment);
+            state.promise(NOBODY, Undo::Founding)
+        })
     }
 
     /// Closes the room if nobody has entered it.
     fn give_up(&self) -> bool {
         self.change(|state| {
-            let nobody_came = !state.entered && state.closed.is_none();
+            let nobody_came = state.unentered.is_some() && state.closed.is_none();
             if nobody_came {
                 state.close(Closed::Empty);
             }
@@ -228,13 +285,16 @@ impl State {
     }
 
     fn publish_line(&mut self, line: Line, author: u64) {
-        self.log.push_presence(line, author);
+        match &mut self.keeping {
+            Some(keeping) => keeping.order_line(line, author),
+            None => self.log.push_presence(line, author),
+        }
         self.sleepers.rouse();
     }
 
     fn notify(&mut self, slot: usize, kind: NoticeKind, text: &'static str) {
+        let place = self.end_place();
         if let Some(member) = self.members.get_mut(slot) {
-            let place = self.log.end().place;
             member.notify(place, kind, Line::of(&Event::Notice { kind, text: text.into() }));
             self.woken.extend(member.waker.clone());
         }

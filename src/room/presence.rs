@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::log::Cursor;
 use super::members::{Held, Member, Presence};
 use super::timetable::Ending;
-use super::{Closed, Ended, NOBODY, Refusal, Room, SeatKey, State, Visit};
+use super::{Closed, Ended, NOBODY, Refusal, Room, SeatKey, State, Undo, Visit};
 use crate::protocol::{Bye, ByeReason, Event, LeftReason, Line, Name, TokenHash};
 
 /// A seat that somebody has taken, for the first time or again.
@@ -22,6 +22,8 @@ pub(super) struct Taken {
     pub(super) lines: Vec<Line>,
     /// Messages accepted from this seat.
     pub(super) said: u64,
+    /// `lines` and `said` are known only when the room has kept all up to this place.
+    pub(super) unkept: Option<u64>,
 }
 
 impl Room {
@@ -59,7 +61,7 @@ impl Room {
             let first = (cursor.id + 1).saturating_sub(latest as u64);
             let lines = state.log.kept(first, cursor.id).map(|(_, line)| line.clone()).collect();
             let members = state.members.seats();
-            Ok(Taken { key, cursor, name, members, lines, said: 0 })
+            Ok(Taken { key, cursor, name, members, lines, said: 0, unkept: None })
         })
     }
 
@@ -86,21 +88,48 @@ impl Room {
             member.outlet = None;
             sleepers.remove(&mut member.ticket);
             woken.extend(member.waker.take());
-
-            let first = log.first_kept().max(last_id + 1);
-            let mut lines = Vec::new();
-            if first > last_id + 1 {
-                lines.push(Line::of(&Event::Gap { messages: first - last_id - 1 }));
-            }
-            lines.extend(log.kept(first, cursor.id).map(|(_, line)| line.clone()));
-            let tells = std::mem::take(&mut member.mailbox);
-            self.shared.forget_tells(&tells);
-            let tells = tells.into_iter().filter(|private| private.notice.is_none());
-            lines.extend(tells.map(|tell| tell.line));
             let key = SeatKey { slot, generation };
             let name = member.name.clone();
-            Ok(Taken { key, cursor, name, members, lines, said: member.said })
+            let unkept = state.end_place();
+            let mut taken =
+                Taken { key, cursor, name, members, lines: Vec::new(), said: 0, unkept: None };
+            match unkept > cursor.place {
+                // Whether the old connection's messages were said is not known yet.
+                true => taken.unkept = Some(unkept),
+                false => self.replay(state, last_id, &mut taken),
+            }
+            Ok(taken)
         })
+    }
+
+    /// Replays what a seat has missed, once all is kept that was ordered before it was taken again.
+    pub(super) fn arrive(&self, last_id: u64, taken: &mut Taken) -> Result<(), Refusal> {
+        self.change(|state| {
+            let end = state.log.end();
+            if let Presence::Here(cursor) = &mut state.seat(taken.key)?.presence {
+                let before = std::mem::replace(cursor, end);
+                state.log.advance(before, end);
+            }
+            (taken.cursor, taken.members) = (end, state.members.seats());
+            self.replay(state, last_id, taken);
+            Ok(())
+        })
+    }
+
+    fn replay(&self, state: &mut State, last_id: u64, taken: &mut Taken) {
+        let Some(member) = state.members.get_mut(taken.key.slot) else { return };
+        let kept = state.log.kept(last_id + 1, taken.cursor.id);
+        let kept: Vec<_> = kept.map(|(_, line)| line.clone()).collect();
+        let messages = taken.cursor.id - last_id - kept.len() as u64;
+        if messages > 0 {
+            taken.lines.push(Line::of(&Event::Gap { messages }));
+        }
+        taken.lines.extend(kept);
+        let tells = std::mem::take(&mut member.mailbox);
+        self.shared.forget_tells(&tells);
+        let tells = tells.into_iter().filter(|private| private.notice.is_none());
+        taken.lines.extend(tells.map(|tell| tell.line));
+        taken.said = member.said;
     }
 
     /// Ends the seat of a connection, or holds it. True if the room went with it.
@@ -150,15 +179,20 @@ impl Room {
 
     fn end_seat(&self, state: &mut State, slot: usize, reason: LeftReason, author: u64) -> bool {
         let Some(member) = state.members.get(slot) else { return false };
+        let is_kept = member.hold.is_some();
         let left = Line::of(&Event::Left { name: member.name.as_str().into(), reason });
         self.send_out(state, slot, Bye::new(ByeReason::Closed));
         state.members.free(slot);
         if state.members.seats() == 0 && !self.is_lobby {
             state.close(Closed::Empty);
+            state.promise(author, Undo::Nothing);
             return true;
         }
         state.publish_line(left, author);
         self.find_host(state);
+        if is_kept {
+            state.promise(author, Undo::Nothing);
+        }
         false
     }
 
@@ -169,6 +203,7 @@ impl Room {
         slot: usize,
         bye: Bye<'static>,
     ) -> Option<Presence> {
+        state.seat_ends(slot);
         let before = state.members.send_out(slot, bye)?;
         if let Presence::Here(cursor) = before {
             state.log.leave(cursor);

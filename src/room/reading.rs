@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use super::log::{Cursor, Log, Missed};
 use super::members::{Presence, Private};
-use super::{Outlet, Refusal, Room, Said, SeatKey, Shared, State};
+use super::{Outlet, Promise, Refusal, Room, Said, SeatKey, Shared, State};
 use crate::protocol::limits::FOLLOW_LINES;
 use crate::protocol::{Framing, Line};
 
@@ -20,6 +20,8 @@ pub(crate) enum Followed<'a> {
     Line(&'a Line),
     /// A message of his own is at its place.
     Own(Said),
+    /// A message of his own could not be kept: nobody has seen it.
+    Unkept,
     /// So many messages of others are lost to him.
     Gap(u64),
 }
@@ -37,7 +39,14 @@ pub(crate) struct Bed<'a> {
 pub(crate) struct Reading {
     pub(crate) next: Cursor,
     /// What one read of a connection brought, at most.
-    pub(crate) unmet: VecDeque<Said>,
+    pub(crate) unmet: VecDeque<Unmet>,
+}
+
+/// A message of one's own that was ordered.
+#[derive(Debug)]
+pub(crate) struct Unmet {
+    pub(crate) said: Said,
+    pub(crate) promise: Promise,
 }
 
 impl Room {
@@ -55,7 +64,7 @@ impl Room {
     ) -> Result<bool, Refusal> {
         let mut state = self.lock_state();
         state.seat(key)?;
-        let State { log, members, sleepers, .. } = &mut *state;
+        let State { log, members, sleepers, keeping, .. } = &mut *state;
         let Some(member) = members.get_mut(key.slot) else { return Ok(false) };
         let is_something = Cell::new(false);
         let mut out = |followed: Followed<'_>| {
@@ -81,6 +90,10 @@ impl Room {
             if !member.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
                 member.waker = Some(waker.clone());
             }
+            // His own lines, which only he can tell from those of others, may still be to come.
+            let is_author =
+                keeping.as_ref().is_some_and(|keeping| keeping.is_author(key.generation));
+            let outlet = outlet.filter(|_| !is_author);
             match (outlet, &mut member.outlet) {
                 (None, known) => *known = None,
                 (Some((_, framing)), Some((_, known))) => *known = framing,
@@ -128,6 +141,7 @@ impl Reading {
             let lost_presence = to.place - self.next.place > to.id - self.next.id;
             self.tell_gap(missed, lost_presence, out);
             for (id, line) in kept {
+                self.tell_unkept(out);
                 out(self.meet(id).map_or(Followed::Line(line), Followed::Own));
             }
             self.next = to;
@@ -140,9 +154,14 @@ impl Reading {
             }
             letters.deliver(at.place, out);
             self.next = Cursor { place: at.place + 1, id: entry.id };
-            if entry.author != author {
+            if entry.is_silent {
+                if entry.author == author {
+                    self.tell_unkept(out);
+                }
+            } else if entry.author != author {
                 out(Followed::Entry(&entry.line, at));
             } else if entry.is_message {
+                self.tell_unkept(out);
                 self.meet(entry.id).map(Followed::Own).into_iter().for_each(&mut *out);
             }
         }
@@ -151,7 +170,14 @@ impl Reading {
 
     /// One's own message with this id, if it is the next that wasn't met.
     fn meet(&mut self, id: u64) -> Option<Said> {
-        self.unmet.pop_front_if(|said| said.id == id)
+        self.unmet.pop_front_if(|unmet| unmet.said.id == id).map(|unmet| unmet.said)
+    }
+
+    /// Tells of one's own messages, next in order, that could not be kept.
+    fn tell_unkept(&mut self, out: &mut impl FnMut(Followed<'_>)) {
+        while self.unmet.pop_front_if(|unmet| unmet.promise.is_broken()).is_some() {
+            out(Followed::Unkept);
+        }
     }
 
     /// Tells what was missed in parts, around one's own messages: every one of those is met.
@@ -163,13 +189,17 @@ impl Reading {
     ) {
         let mut from = missed.first;
         let mut told = false;
-        while let Some(said) = self.unmet.pop_front_if(|said| said.id < missed.end) {
+        self.tell_unkept(out);
+        while let Some(Unmet { said, .. }) =
+            self.unmet.pop_front_if(|unmet| unmet.said.id < missed.end)
+        {
             if said.id > from {
                 out(Followed::Gap(said.id - from));
                 told = true;
             }
             out(Followed::Own(said));
             from = said.id + 1;
+            self.tell_unkept(out);
         }
         // Who lost only presence lines is told so.
         if missed.end > from || lost_presence && !told {

@@ -38,6 +38,8 @@ pub enum Refusal {
     Busy,
     /// The lobby always exists.
     Lobby,
+    /// It could not be stored.
+    Storage,
     /// The seat is gone, and why.
     Gone(Bye<'static>),
 }
@@ -61,6 +63,7 @@ impl Refusal {
             Refusal::Muted => ErrorCode::Muted,
             Refusal::SlowDown => ErrorCode::SlowDown,
             Refusal::Busy => ErrorCode::Busy,
+            Refusal::Storage => ErrorCode::Storage,
             Refusal::Gone(_) => ErrorCode::NotInRoom,
         }
     }
@@ -93,6 +96,9 @@ impl fmt::Display for Refusal {
             Refusal::SlowDown => "Too much waits for this member. Try again later.",
             Refusal::Busy => "There are too many rooms. Try again later.",
             Refusal::Lobby => "The lobby always exists.",
+            Refusal::Storage => {
+                "The server can't store it at the moment, so nobody has seen it. Send it again later."
+            }
         })
     }
 }

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::presence::Taken;
-use super::{Bed, Cursor, Followed, Hub, Ordered, Outlet, Reading, Refusal, Room, SeatKey, Visit};
+use super::{
+    Bed, Cursor, Followed, Hub, Ordered, Outlet, Reading, Refusal, Room, SeatKey, Unmet, Visit,
+};
 use crate::protocol::{
     Event, Framing, HistoryRange, LeftReason, Line, Name, Reply, RoomCode, Text, Time, Token,
     TokenHash, User,
@@ -78,6 +80,13 @@ pub(crate) struct Entered {
     pub(crate) said: u64,
 }
 
+impl Entered {
+    fn new(seat: Seat, taken: Taken) -> Entered {
+        let Taken { cursor, members, lines, said, .. } = taken;
+        Entered { seat, last_id: cursor.id, members, lines, said }
+    }
+}
+
 impl Seat {
     pub(super) fn enter(
         hub: &Hub,
@@ -88,10 +97,11 @@ impl Seat {
         visit: Visit,
     ) -> Result<Entered, Refusal> {
         let taken = room.join(name, latest, pass_lock)?;
-        Ok(Seat::sit_down(hub, room, taken, None, visit))
+        Ok(Entered::new(Seat::sit_down(hub, room, &taken, None, visit), taken))
     }
 
-    pub(super) fn retake(
+    /// With a keeper this waits until all is kept that was ordered before.
+    pub(super) async fn retake(
         hub: &Hub,
         room: Arc<Room>,
         token: &str,
@@ -99,31 +109,37 @@ impl Seat {
         visit: Visit,
     ) -> Result<Entered, Refusal> {
         let token = Token::parse(token).ok_or(Refusal::BadToken)?;
-        let taken = room.resume(&token.hash(), last_id)?;
-        Ok(Seat::sit_down(hub, room, taken, Some(token), visit))
+        let mut taken = room.resume(&token.hash(), last_id)?;
+        // Who breaks off while this waits is lost as any other.
+        let lost = Ended::Left(LeftReason::Lost);
+        let mut seat = Seat::sit_down(hub, room, &taken, Some(token), visit).ends(lost);
+        if let Some(place) = taken.unkept {
+            seat.room.kept(place).await;
+            seat.room.clone().arrive(last_id, &mut taken)?;
+            seat.reading.next = taken.cursor;
+        }
+        Ok(Entered::new(seat, taken))
     }
 
     fn sit_down(
         hub: &Hub,
         room: Arc<Room>,
-        taken: Taken,
+        taken: &Taken,
         token: Option<Token>,
         visit: Visit,
-    ) -> Entered {
-        let Taken { key, cursor, name, members, lines, said } = taken;
-        let seat = Seat {
+    ) -> Seat {
+        Seat {
             hub: hub.clone(),
             room,
-            key,
-            name,
-            reading: Reading { next: cursor, unmet: VecDeque::new() },
+            key: taken.key,
+            name: taken.name.clone(),
+            reading: Reading { next: taken.cursor, unmet: VecDeque::new() },
             taken: VecDeque::new(),
             token,
             visit,
             ends: Ended::Left(LeftReason::Quit),
             told_bye: false,
-        };
-        Entered { seat, last_id: cursor.id, members, lines, said }
+        }
     }
 
     /// The code of the room.
@@ -139,15 +155,19 @@ impl Seat {
     /// Says something to everybody else in the room.
     ///
     /// Returns once the message is kept, with its id and time, or why it was not accepted:
-    /// it is no [`Text`], the member is muted, or the seat is gone.
+    /// it is no [`Text`], the member is muted, the seat is gone, or it could not be stored.
     ///
     /// A member who only speaks should call [`next`](Seat::next) now and then all the same: the
     /// room keeps for him what he has not heard, up to 16 MiB.
     pub async fn say(&self, text: &str) -> Result<Said, Refusal> {
-        let said = self.room.publish(self.key, &[Text::new(text)?])?;
+        let text = Text::new(text)?;
+        let place = self.room.place_in_queue().await;
+        let said = self.room.publish(self.key, &[text], place)?;
         self.hub.relieve();
         // Exactly one text was published.
-        said.first().copied().ok_or(Refusal::BadId)
+        let Unmet { said, promise } = said.into_iter().next().ok_or(Refusal::BadId)?;
+        self.room.kept(promise.place).await;
+        if promise.is_broken() { Err(Refusal::Storage) } else { Ok(said) }
     }
 
     /// Says something to one member only.
@@ -175,7 +195,7 @@ impl Seat {
                     taken.extend(event.map(Event::into_owned));
                 }
                 Followed::Gap(messages) => taken.push_back(Event::Gap { messages }),
-                Followed::Own(_) => {}
+                Followed::Own(_) | Followed::Unkept => {}
             };
             let followed = std::future::poll_fn(|cx| self.poll_follow(cx, None, &mut keep)).await;
             self.taken = taken;
@@ -225,16 +245,47 @@ impl Seat {
     }
 
     /// Publishes messages together. They come back as [`Followed::Own`] at their places.
-    pub(crate) fn publish(&mut self, texts: &[Text<'_>]) -> Result<(), Refusal> {
-        let said = self.room.publish(self.key, texts)?;
+    pub(crate) async fn publish(&mut self, texts: &[Text<'_>]) -> Result<(), Refusal> {
+        let place = self.room.place_in_queue().await;
+        let said = self.room.publish(self.key, texts, place)?;
         self.reading.unmet.extend(said);
         self.hub.relieve();
         Ok(())
     }
 
-    /// Messages of one's own that were accepted and not met in the log yet.
-    pub(crate) fn take_unmet(&mut self) -> VecDeque<Said> {
-        std::mem::take(&mut self.reading.unmet)
+    /// Messages of one's own that were ordered and not met in the log yet: what became of each.
+    pub(crate) async fn take_unmet(&mut self) -> Vec<Result<Said, Refusal>> {
+        let unmet = std::mem::take(&mut self.reading.unmet);
+        if let Some(last) = unmet.back() {
+            self.room.kept(last.promise.place).await;
+        }
+        let outcome = |Unmet { said, promise }| match promise.is_broken() {
+            true => Err(Refusal::Storage),
+            false => Ok(said),
+        };
+        unmet.into_iter().map(outcome).collect()
+    }
+
+    /// Whether something that was ordered is still to be kept.
+    pub(crate) fn has_unkept(&self) -> bool {
+        self.room.is_kept() && self.room.has_unkept()
+    }
+
+    /// Whether a place of the log can't be reached yet, because it is not kept.
+    pub(crate) fn must_wait_for(&self, place: u64) -> bool {
+        !self.room.has_kept(place)
+    }
+
+    /// Waits until all is kept that has a place before this one.
+    pub(crate) async fn kept(&self, place: u64) {
+        self.room.kept(place).await;
+    }
+
+    /// Gives the seat up, and waits until that is kept.
+    pub(crate) async fn leave(self) {
+        let room = self.room.clone();
+        drop(self);
+        room.all_kept().await;
     }
 
     pub(crate) fn tell_member(&self, to: &Name, text: Text<'_>) -> Ordered<Name> {
@@ -277,14 +328,14 @@ impl Seat {
         self.room.mute(self.key, operator, name, muted)
     }
 
-    pub(crate) fn close(&self, operator: bool) -> Result<(), Refusal> {
-        self.room.close(self.key, operator)?;
+    pub(crate) fn close(&self, operator: bool) -> Ordered<()> {
+        let closed = self.room.close(self.key, operator)?;
         self.hub.remove(&self.room);
-        Ok(())
+        Ok(closed)
     }
 
-    /// The end of the log as it is now.
-    pub(crate) fn end(&self) -> Ordered<()> {
+    /// The end of what is ordered now.
+    pub(crate) fn end(&self) -> Result<((), u64), Refusal> {
         self.room.end(self.key)
     }
 

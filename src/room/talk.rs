@@ -2,13 +2,21 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::members::{Member, Private};
-use super::{Ordered, Refusal, Room, Said, SeatKey, State};
+use super::{Ordered, Promise, Refusal, Room, Said, SeatKey, State, Undo, Unmet};
 use crate::protocol::limits::{TELL_BYTES, TELLS_WAITING};
 use crate::protocol::{Event, HistoryRange, Line, Name, Text, TokenHash, User};
 
 impl Room {
-    pub(super) fn publish(&self, key: SeatKey, texts: &[Text<'_>]) -> Result<Vec<Said>, Refusal> {
+    /// `place` is the one in the keeper's queue, if there is a keeper.
+    pub(super) fn publish(
+        &self,
+        key: SeatKey,
+        texts: &[Text<'_>],
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Vec<Unmet>, Refusal> {
         self.change(|state| {
             let member = state.seat(key)?;
             if member.muted {
@@ -21,13 +29,15 @@ impl Room {
             state.sleepers.remove(&mut ticket);
             let mut buffer = String::with_capacity(128);
             let said = texts.iter().map(|text| {
-                let (id, time) = state.log.next_message(self.shared.config.clock.now());
+                let (id, time) = state.next_message(self.shared.config.clock.now());
                 let (name, text) = (name.as_str().into(), text.as_str().into());
                 let line = Line::encode(&Event::Msg { id, time, name, text }, &mut buffer);
-                state.log.push_message(line, key.generation);
-                Said { id, time }
+                let promise = state.order_message(id, line, key);
+                Unmet { said: Said { id, time }, promise }
             });
             let said = said.collect();
+            state.seat_changed(key.slot);
+            state.queue_in(place);
             state.sleepers.rouse();
             Ok(said)
         })
@@ -41,20 +51,20 @@ impl Room {
             }
             let from = member.name.clone();
             let slot = state.find_other(key, to)?;
-            let (_, time) = state.log.next_message(self.shared.config.clock.now());
+            let (_, time) = state.next_message(self.shared.config.clock.now());
             let (name, text) = (from.as_str().into(), text.as_str().into());
             let line = Line::of(&Event::Tell { time, name, text });
-            let State { members, woken, log, .. } = state;
+            let place = state.end_place();
+            let State { members, woken, .. } = state;
             let member = members.get_mut(slot).ok_or(Refusal::NoSuchUser)?;
             let over_all = self.shared.tell_bytes.load(Ordering::Relaxed) + line.len();
             if member.tells_waiting() >= TELLS_WAITING || over_all > TELL_BYTES {
                 return Err(Refusal::SlowDown);
             }
             self.shared.tell_bytes.fetch_add(line.len(), Ordering::Relaxed);
-            let place = log.end().place;
             member.mailbox.push_back(Private { place, line, notice: None });
             woken.extend(member.waker.clone());
-            Ok((member.name.clone(), place))
+            Ok((member.name.clone(), Promise::at(place)))
         })
     }
 
@@ -68,7 +78,7 @@ impl Room {
                 muted: member.muted,
             };
             let users = state.members.in_order().into_iter().map(user).collect();
-            Ok((users, state.log.end().place))
+            Ok((users, Promise::at(state.end_place())))
         })
     }
 
@@ -91,7 +101,7 @@ impl Room {
                 }
             };
             let lines = log.kept(first, last).map(|(_, line)| line.clone()).collect();
-            Ok((lines, log.end().place))
+            Ok((lines, Promise::at(state.end_place())))
         })
     }
 
@@ -103,27 +113,34 @@ impl Room {
             if taken {
                 return Err(Refusal::NameTaken);
             }
-            if name != old {
-                let (old, new) = (old.as_str().into(), name.as_str().into());
-                state.publish_presence(&Event::Renamed { old, new }, key.generation);
-                state.members.rename(key.slot, name.clone());
+            if name == old {
+                return Ok((name, Promise::at(state.end_place())));
             }
-            Ok((name, state.log.end().place))
+            let event = Event::Renamed { old: old.as_str().into(), new: name.as_str().into() };
+            state.publish_presence(&event, key.generation);
+            state.members.rename(key.slot, name.clone());
+            state.seat_changed(key.slot);
+            let entered = state.members.get(key.slot).map_or(0, Member::entered);
+            let undo = Undo::Name { slot: key.slot, entered, name: old };
+            Ok((name, state.promise(key.generation, undo)))
         })
     }
 
     pub(super) fn arm(&self, key: SeatKey, token: TokenHash, seconds: u64) -> Ordered<()> {
         self.change(|state| {
-            state.seat(key)?;
+            let member = state.seat(key)?;
+            let (entered, hold) = (member.entered(), member.hold.take());
             state.members.arm(key.slot, token, seconds);
-            Ok(((), state.log.end().place))
+            state.seat_changed(key.slot);
+            let undo = Undo::Hold { slot: key.slot, entered, hold };
+            Ok(((), state.promise(key.generation, undo)))
         })
     }
 
-    /// The end of the log.
-    pub(super) fn end(&self, key: SeatKey) -> Ordered<()> {
+    /// The end of what is ordered.
+    pub(super) fn end(&self, key: SeatKey) -> Result<((), u64), Refusal> {
         let mut state = self.lock_state();
         state.seat(key)?;
-        Ok(((), state.log.end().place))
+        Ok(((), state.end_place()))
     }
 }

@@ -146,6 +146,13 @@ impl Drop for Counted {
     }
 }
 
+impl Unentered {
+    /// Of a room that no limit counts.
+    pub(crate) fn exempt() -> Unentered {
+        Unentered(None)
+    }
+}
+
 impl Drop for Unentered {
     fn drop(&mut self) {
         if let Some(Visit(Some(counted))) = self.0.take() {

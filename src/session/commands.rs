@@ -13,7 +13,7 @@ use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
     Command, Ending, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
 };
-use crate::room::{Ended, Entered, Ordered, Refusal};
+use crate::room::{Ended, Entered, Ordered, Refusal, Seat};
 use crate::transport::{Received, Transport};
 
 impl<T: Transport> Session<T> {
@@ -50,7 +50,7 @@ impl<T: Transport> Session<T> {
         if messages == 0 {
             return Ok(false);
         }
-        let published = seat.publish(&texts);
+        let published = seat.publish(&texts).await;
         self.inbox.drain(..messages);
         self.counts.lines += messages as u64;
         match published {
@@ -131,6 +131,10 @@ impl<T: Transport> Session<T> {
                 return Ok(());
             }
         };
+        // With a store: what was ordered before is kept before anything else is done.
+        if self.seat.as_ref().is_some_and(Seat::has_unkept) {
+            self.settle().await?;
+        }
         match command {
             Command::Create { .. } | Command::Join { .. } | Command::Resume { .. } => {
                 self.enter(command).await
@@ -158,7 +162,7 @@ impl<T: Transport> Session<T> {
         match command {
             Command::Create { name } => {
                 self.settle().await?;
-                match self.create(name) {
+                match self.create(name).await {
                     Ok(reply) => self.say(&reply),
                     Err(refusal) => self.refuse(Verb::Create, refusal).await?,
                 }
@@ -183,7 +187,7 @@ impl<T: Transport> Session<T> {
                     return Ok(());
                 }
                 let is_first = !std::mem::replace(&mut self.has_resumed, true);
-                match self.hub.resume(code, token, last_id, self.visit.clone()) {
+                match self.hub.resume(code, token, last_id, self.visit.clone()).await {
                     Ok(entered) => self.sit_down(Verb::Resume, entered),
                     Err(refusal) => {
                         // After a restart everybody comes with a token that may be gone.
@@ -199,9 +203,10 @@ impl<T: Transport> Session<T> {
         Ok(())
     }
 
-    fn create(&mut self, name: Option<Name>) -> Result<String, Refusal> {
-        let room = self.hub.make_room(&self.visit)?;
+    async fn create(&mut self, name: Option<Name>) -> Result<String, Refusal> {
+        let (room, promise) = self.hub.make_room(&self.visit)?;
         let code = room.code;
+        self.hub.founded(&room, promise).await?;
         if let Some(name) = &name {
             let visit = self.visit.clone();
             let entered = self.hub.enter_made(room, name.clone(), visit)?;
@@ -265,7 +270,7 @@ impl<T: Transport> Session<T> {
                 self.settle().await?;
                 if let Some(seat) = self.seat.take() {
                     let code = seat.code();
-                    drop(seat.ends(Ended::Left(LeftReason::Quit)));
+                    seat.ends(Ended::Left(LeftReason::Quit)).leave().await;
                     self.say(&Reply::Left { code });
                 }
             }
@@ -284,7 +289,8 @@ impl<T: Transport> Session<T> {
         let operator = self.operator;
         let (verb, done) = match command {
             Command::Close => match seat.close(operator) {
-                Ok(()) => {
+                Ok(((), promise)) => {
+                    seat.kept(promise.place).await;
                     self.say(&Reply::Done(Verb::Close));
                     return Ok(());
                 }
@@ -385,8 +391,11 @@ impl<T: Transport> Session<T> {
     /// Lets everything come first that was ordered before a command took effect, or its refusal.
     async fn ordered<V>(&mut self, verb: Verb, result: Ordered<V>) -> Result<Option<V>, End> {
         match result {
-            Ok((value, place)) => {
-                self.catch_up(place).await?;
+            Ok((value, promise)) => {
+                self.catch_up(promise.place).await?;
+                if promise.is_broken() {
+                    return self.refuse(verb, Refusal::Storage).await.map(|()| None);
+                }
                 Ok(Some(value))
             }
             Err(refusal) => self.refuse(verb, refusal).await.map(|()| None),

@@ -24,7 +24,7 @@ use crate::protocol::limits::{
     FLUSH_BYTES, LINE_BYTES, LINGER, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
 };
 use crate::protocol::{
-    Bye, ByeReason, Command, Event, LeftReason, Line, NoticeKind, Reject, Reply,
+    Bye, ByeReason, Command, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb,
 };
 use crate::room::{Cursor, Ended, Followed, Hub, Outlet, Refusal, Seat, Sink, Visit};
 use crate::transport::{Answer, Outbox, Received, Socket, Transport};
@@ -361,6 +361,12 @@ impl<T: Transport> Session<T> {
             if seat.has_reached(place) {
                 return Ok(());
             }
+            if seat.must_wait_for(place) {
+                self.flush().await?;
+                if let Some(seat) = &self.seat {
+                    seat.kept(place).await;
+                }
+            }
         }
     }
 
@@ -375,9 +381,12 @@ impl<T: Transport> Session<T> {
             self.outbox.drop_backlog();
         }
         if let Some(mut seat) = self.seat.take() {
-            // Every message that was accepted is acknowledged.
-            for said in seat.take_unmet() {
-                self.say(&Reply::from(said));
+            // Every message that was ordered is answered.
+            for said in seat.take_unmet().await {
+                match said {
+                    Ok(said) => self.say(&Reply::from(said)),
+                    Err(why) => self.reject(&Reject::new(Verb::Msg, why.code(), why.to_string())),
+                }
             }
             drop(seat.ends(match end {
                 End::Quit => Ended::Left(LeftReason::Quit),
@@ -439,6 +448,13 @@ fn deliver(hub: &Hub, outbox: &mut Outbox<Cursor>, followed: Followed<'_>) {
             let reply = Reply::from(said);
             trace(hub, ">", &reply);
             return outbox.line(&reply);
+        }
+        Followed::Unkept => {
+            let why = Refusal::Storage;
+            let reject = Reject::new(Verb::Msg, why.code(), why.to_string());
+            hub.metrics().refusals.add(1);
+            trace(hub, ">", &reject);
+            return outbox.line(&reject);
         }
         Followed::Gap(messages) => {
             hub.metrics().gaps.add(1);

@@ -126,9 +126,14 @@ impl Daemon {
         shown.unwrap_or_else(|_| panic!("no {text:?} in: {}", *self.stderr.borrow()))
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id().expect("the daemon runs")
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) {
-        signal(name, self.child.id().expect("the daemon runs"));
+        signal(name, self.process());
     }
 
     /// Memory of the process that is in use now.

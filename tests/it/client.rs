@@ -37,7 +37,11 @@ pub(crate) struct TestServer {
 impl TestServer {
     pub(crate) fn start(mut config: Config) -> TestServer {
         config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        let server = Server::bind(config).expect("a server");
+        TestServer::of(Server::bind(config).expect("a server"))
+    }
+
+    /// Serves what is bound.
+    pub(crate) fn of(server: Server) -> TestServer {
         let address = server.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(server.clone().serve(async {

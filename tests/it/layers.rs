@@ -11,12 +11,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["protocol", "tls"]),
     ("bulletin", &["protocol"]),
     ("room", &["protocol", "config", "metrics"]),
+    ("store", &["protocol", "room"]),
     ("transport", &["protocol"]),
     ("session", &["protocol", "config", "bulletin", "room", "transport"]),
-    ("reception", &["protocol", "config", "bulletin", "room", "transport", "session"]),
+    ("reception", &["protocol", "bulletin", "room", "transport", "session"]),
     ("web", &["protocol", "reception", "transport"]),
     ("door", &["protocol", "reception", "tls", "transport", "web"]),
-    ("server", &["protocol", "config", "door", "reception", "room", "transport", "web"]),
+    ("server", &["protocol", "config", "door", "reception", "room", "store", "transport", "web"]),
 ];
 
 /// Who may know sockets.

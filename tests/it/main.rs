@@ -19,6 +19,8 @@ mod seats;
 mod soup;
 mod stalls;
 mod stopping;
+#[cfg(feature = "sqlite")]
+mod store;
 mod support;
 mod systemd;
 mod tls;

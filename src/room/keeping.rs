@@ -1,0 +1,602 @@
+//! Keeping: order it, keep it, then deliver it.
+//!
+//! With a keeper, what changes in a room is ordered under the room's lock and handed over to the
+//! keeper there, so that the records of a room are in order. Lines enter the log, where readers
+//! see them, when they are kept. Each has its place in the log from the beginning: what could not
+//! be kept leaves an empty place.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use super::keeper::{Fate, Head, Promise, Record};
+use super::members::{Hold, Member};
+use super::{Closed, Room, SeatKey, State};
+use crate::protocol::{Line, Name, Time};
+
+/// A room's side of it.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    number: u64,
+    /// Records of an earlier epoch are void: something before them was not kept.
+    pub(super) epoch: u64,
+    unkept: VecDeque<Unkept>,
+    /// How many of `unkept` are messages.
+    messages: u64,
+    /// Where those begin that the change under way has ordered.
+    fresh: usize,
+    /// Records handed over of which nothing is known yet.
+    pub(super) outstanding: usize,
+    /// Seats that the change under way has changed or ended.
+    changed: Vec<usize>,
+    ended: Vec<u64>,
+    /// As it was handed over last; `None`: all must be handed over.
+    head: Option<Head>,
+    is_gone: bool,
+    place_in_queue: Option<OwnedSemaphorePermit>,
+    has_news: bool,
+    news: Arc<Notify>,
+}
+
+/// A place of the log that is not to be seen yet.
+#[derive(Debug)]
+struct Unkept {
+    author: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Message {
+        id: u64,
+        line: Line,
+        slot: usize,
+        entered: u64,
+        fate: Fate,
+    },
+    /// `promised`: it goes with the next promise, if that can't be kept.
+    Line {
+        line: Line,
+        promised: bool,
+    },
+    Promise(Fate, Undo),
+}
+
+/// How a change is taken back that could not be kept.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// It stands: who has left has left.
+    Nothing,
+    /// A room that nobody knows yet; who made it lets it go.
+    Founding,
+    Locked(bool),
+    Muted {
+        slot: usize,
+        entered: u64,
+        muted: bool,
+    },
+    Hold {
+        slot: usize,
+        entered: u64,
+        hold: Option<Box<Hold>>,
+    },
+    Name {
+        slot: usize,
+        entered: u64,
+        name: Name,
+    },
+}
+
+impl Room {
+    pub(super) fn is_kept(&self) -> bool {
+        self.shared.keeper.is_some()
+    }
+
+    /// Waits for a place in the keeper's queue.
+    pub(super) async fn place_in_queue(&self) -> Option<OwnedSemaphorePermit> {
+        let keeper = self.shared.keeper.as_ref()?;
+        keeper.places.clone().acquire_owned().await.ok()
+    }
+
+    /// Whether all is kept that has a place before this one.
+    pub(super) fn has_kept(&self, place: u64) -> bool {
+        !self.is_kept() || self.lock_state().log.end().place >= place
+    }
+
+    /// Whether something was ordered that is still to be kept.
+    pub(super) fn has_unkept(&self) -> bool {
+        let state = self.lock_state();
+        state.keeping.as_ref().is_some_and(|keeping| !keeping.unkept.is_empty())
+    }
+
+    /// Waits until all is kept, or taken back, that has a place before this one.
+    pub(super) async fn kept(&self, place: u64) {
+        if !self.is_kept() {
+            return;
+        }
+        let news = self.lock_state().keeping.as_ref().map(|keeping| keeping.news.clone());
+        let Some(news) = news else { return };
+        loop {
+            // What comes from here on counts.
+            let next = news.notified();
+            if self.has_kept(place) {
+                return;
+            }
+            next.await;
+        }
+    }
+
+    /// Waits until all is kept that was ordered until now.
+    pub(super) async fn all_kept(&self) {
+        if self.is_kept() {
+            let place = self.lock_state().end_place();
+            self.kept(place).await;
+        }
+    }
+
+    /// Hands all over again that is not a message: a record could not be kept.
+    pub(crate) fn hand_over_again(&self) {
+        self.change(|_| ());
+    }
+
+    pub(super) fn hand_over(&self, state: &mut State) {
+        let head = state.head(self);
+        let is_gone = matches!(state.closed, Some(Closed::Empty | Closed::ByHost));
+        let State { keeping: Some(keeping), members, .. } = state else { return };
+        let place_in_queue = keeping.place_in_queue.take();
+        let record = keeping.has_changed(head, is_gone).then(|| self.this.upgrade()).flatten();
+        let Some(room) = record else {
+            if keeping.outstanding == 0 {
+                state.reveal(u64::MAX);
+            }
+            return;
+        };
+        let all_seats = keeping.head.is_none();
+        let slots = std::mem::take(&mut keeping.changed);
+        let slots = if all_seats { members.armed().collect() } else { slots };
+        let seats = slots.into_iter().filter_map(|slot| members.get(slot)?.kept()).collect();
+        let fresh = keeping.unkept.range(keeping.fresh..);
+        let messages = fresh.filter_map(|unkept| match &unkept.what {
+            What::Message { id, line, .. } => Some((*id, line.clone())),
+            _ => None,
+        });
+        let messages = messages.collect();
+        (keeping.head, keeping.is_gone) = (Some(head), is_gone);
+        keeping.outstanding += 1;
+        let record = Record {
+            room,
+            epoch: keeping.epoch,
+            place: state.log.end().place + keeping.unkept.len() as u64,
+            number: keeping.number,
+            head,
+            is_gone,
+            messages,
+            seats,
+            ended: std::mem::take(&mut keeping.ended),
+            all_seats,
+            _place_in_queue: place_in_queue,
+            is_settled: false,
+        };
+        if !self.shared.keeper.as_ref().is_some_and(|keeper| keeper.keep(record)) {
+            state.take_back();
+        }
+    }
+}
+
+impl Keeping {
+    pub(super) fn new(number: u64) -> Keeping {
+        Keeping {
+            number,
+            epoch: 0,
+            unkept: VecDeque::new(),
+            messages: 0,
+            fresh: 0,
+            outstanding: 0,
+            changed: Vec::new(),
+            ended: Vec::new(),
+            head: None,
+            is_gone: false,
+            place_in_queue: None,
+            has_news: false,
+            news: Arc::default(),
+        }
+    }
+
+    /// That of a room as it was kept.
+    pub(super) fn restore(number: u64, head: Head) -> Keeping {
+        Keeping { head: Some(head), ..Keeping::new(number) }
+    }
+
+    pub(super) fn order_line(&mut self, line: Line, author: u64) {
+        self.unkept.push_back(Unkept { author, what: What::Line { line, promised: false } });
+    }
+
+    /// Whom to tell that places were reached.
+    pub(super) fn take_news(&mut self) -> Option<Arc<Notify>> {
+        std::mem::take(&mut self.has_news).then(|| self.news.clone())
+    }
+
+    pub(super) fn is_author(&self, author: u64) -> bool {
+        self.unkept.iter().any(|unkept| unkept.author == author)
+    }
+
+    fn has_changed(&self, head: Head, is_gone: bool) -> bool {
+        // Of a room that is gone nothing is kept.
+        if self.is_gone || is_gone {
+            return is_gone && !self.is_gone;
+        }
+        let is_other = |old: Head| {
+            (old.locked, old.host, old.seats, old.last_id)
+                != (head.locked, head.host, head.seats, head.last_id)
+        };
+        let seats = self.changed.len() + self.ended.len();
+        seats > 0 || self.head.is_none_or(is_other)
+    }
+}
+
+impl State {
+    pub(super) fn begin_change(&mut self) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.fresh = keeping.unkept.len();
+            keeping.changed.clear();
+            keeping.ended.clear();
+        }
+    }
+
+    /// Behind the last line that is ordered.
+    pub(super) fn end_place(&self) -> u64 {
+        let unkept = self.keeping.as_ref().map_or(0, |keeping| keeping.unkept.len());
+        self.log.end().place + unkept as u64
+    }
+
+    /// The id and time of the next message.
+    pub(super) fn next_message(&mut self, now: Time) -> (u64, Time) {
+        let unkept = self.keeping.as_ref().map_or(0, |keeping| keeping.messages);
+        let (id, time) = self.log.next_message(now);
+        (id + unkept, time)
+    }
+
+    /// Orders the message with that id; says what becomes of it.
+    pub(super) fn order_message(&mut self, id: u64, line: Line, key: SeatKey) -> Promise {
+        let author = key.generation;
+        let Some(keeping) = &mut self.keeping else {
+            self.log.push_message(line, author);
+            return Promise::at(self.log.end().place);
+        };
+        let fate = match keeping.unkept.back() {
+            // All messages of one change have one fate.
+            Some(Unkept { what: What::Message { fate, .. }, .. })
+                if keeping.fresh < keeping.unkept.len() =>
+            {
+                fate.clone()
+            }
+            _ => Fate::default(),
+        };
+        let slot = key.slot;
+        let entered = self.members.get(slot).map_or(0, Member::entered);
+        let what = What::Message { id, line, slot, entered, fate: fate.clone() };
+        keeping.unkept.push_back(Unkept { author, what });
+        keeping.messages += 1;
+        Promise { place: self.end_place(), fate: Some(fate) }
+    }
+
+    /// Gives the messages of this change their place in the keeper's queue.
+    pub(super) fn queue_in(&mut self, place: Option<OwnedSemaphorePermit>) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.place_in_queue = place;
+        }
+    }
+
+    /// Ends what a change orders: it may be answered behind this place.
+    pub(super) fn promise(&mut self, author: u64, undo: Undo) -> Promise {
+        let Some(keeping) = &mut self.keeping else { return Promise::at(self.log.end().place) };
+        for unkept in keeping.unkept.range_mut(keeping.fresh..) {
+            if let What::Line { promised, .. } = &mut unkept.what {
+                *promised = true;
+            }
+        }
+        let fate = Fate::default();
+        keeping.unkept.push_back(Unkept { author, what: What::Promise(fate.clone(), undo) });
+        Promise { place: self.end_place(), fate: Some(fate) }
+    }
+
+    /// What is kept of this seat has become another.
+    pub(super) fn seat_changed(&mut self, slot: usize) {
+        if let Some(keeping) = &mut self.keeping {
+            let is_armed = self.members.get(slot).is_some_and(|member| member.hold.is_some());
+            keeping.changed.extend(is_armed.then_some(slot));
+        }
+    }
+
+    /// This seat is about to end.
+    pub(super) fn seat_ends(&mut self, slot: usize) {
+        if let Some(keeping) = &mut self.keeping {
+            let armed = self.members.get(slot).filter(|member| member.hold.is_some());
+            keeping.ended.extend(armed.map(Member::entered));
+        }
+    }
+
+    fn head(&self, room: &Room) -> Head {
+        let host = self.members.host.and_then(|slot| self.members.get(slot));
+        let host = host.filter(|host| host.hold.is_some());
+        let unkept = self.keeping.as_ref().map_or(0, |keeping| keeping.messages);
+        Head {
+            code: room.code,
+            is_lobby: room.is_lobby,
+            locked: self.locked,
+            host: host.map_or(0, Member::entered),
+            seats: self.members.armed().len() as u64,
+            first_id: self.log.first_kept(),
+            last_id: self.log.last_id() + unkept,
+            last_time: self.log.last_time(),
+        }
+    }
+
+    /// Puts into the log what has a place before this one.
+    pub(super) fn reveal(&mut self, place: u64) {
+        let State { log, keeping: Some(keeping), sleepers, .. } = self else { return };
+        while log.end().place < place
+            && let Some(Unkept { author, what }) = keeping.unkept.pop_front()
+        {
+            match what {
+                What::Message { line, fate, .. } => {
+                    keeping.messages -= 1;
+                    log.push_message(line, author);
+                    let _ = fate.set(true);
+                }
+                What::Line { line, .. } => log.push_presence(line, author),
+                What::Promise(fate, _) => {
+                    log.push_silent(author);
+                    let _ = fate.set(true);
+                }
+            }
+            keeping.has_news = true;
+        }
+        if keeping.has_news {
+            sleepers.rouse();
+        }
+    }
+
+    /// What was ordered and is not kept is taken back: messages were never said, changes not made.
+    /// Comings and goings stand.
+    pub(super) fn take_back(&mut self) {
+        let Some(keeping) = &mut self.keeping else { return };
+        keeping.epoch += 1;
+        keeping.outstanding = 0;
+        keeping.messages = 0;
+        (keeping.head, keeping.is_gone) = (None, false);
+        let mut unkept = std::mem::take(&mut keeping.unkept);
+        let mut stands = true;
+        // The latest first, so that each finds what it has left.
+        for Unkept { what, .. } in unkept.iter_mut().rev() {
+            match what {
+                What::Promise(fate, undo) => {
+                    stands = self.undo(std::mem::replace(undo, Undo::Nothing));
+                    let _ = fate.set(stands);
+                }
+                What::Line { promised, .. } => *promised &= !stands,
+                What::Message { slot, entered, fate, .. } => {
+                    let _ = fate.set(false);
+                    if let Some(member) = self.members.entered_as(*slot, *entered) {
+                        member.said = member.said.saturating_sub(1);
+                    }
+                }
+            }
+        }
+        for Unkept { author, what } in unkept {
+            match what {
+                What::Line { line, promised: false } => self.log.push_presence(line, author),
+                _ => self.log.push_silent(author),
+            }
+        }
+        if let Some(keeping) = &mut self.keeping {
+            keeping.has_news = true;
+        }
+        self.sleepers.rouse();
+    }
+
+    /// Takes one change back. False if it can't be: then it stands.
+    fn undo(&mut self, undo: Undo) -> bool {
+        match undo {
+            Undo::Nothing => return true,
+            Undo::Founding => {}
+            Undo::Locked(locked) => self.locked = locked,
+            Undo::Muted { slot, entered, muted } => {
+                if let Some(member) = self.members.entered_as(slot, entered) {
+                    member.muted = muted;
+                    member.forget_muting();
+                }
+            }
+            Undo::Hold { slot, entered, hold } => {
+                if self.members.entered_as(slot, entered).is_some() {
+                    self.members.disarm(slot);
+                    if let Some(hold) = hold {
+                        self.members.arm(slot, hold.token, hold.seconds);
+                    }
+                }
+            }
+            Undo::Name { slot, entered, name } => {
+                if self.members.entered_as(slot, entered).is_some() {
+                    if self.members.slots_of(&name).any(|other| other != slot) {
+                        return true;
+                    }
+                    self.members.rename(slot, name);
+                }
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Receiver;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::protocol::{Event, Text};
+    use crate::room::{Hub, Keeper, Refusal, Seat, Visit};
+
+    /// A hub with a keeper who keeps nothing until he is told to.
+    fn hub() -> (Hub, Receiver<Record>) {
+        let (keeper, records) = Keeper::new(1);
+        (Hub::kept(Config::default(), Some(keeper), Vec::new()), records)
+    }
+
+    /// Two members of the lobby, when that is kept.
+    fn two(hub: &Hub, records: &Receiver<Record>) -> (Seat, Seat) {
+        let [sam, kim] = ["sam", "kim"].map(|name| hub.join("LOBBY", name).unwrap());
+        keep_all(records);
+        (sam, kim)
+    }
+
+    fn keep_all(records: &Receiver<Record>) {
+        records.try_iter().for_each(Record::kept);
+    }
+
+    /// What a member has to read now.
+    fn heard(seat: &mut Seat) -> Vec<Event<'static>> {
+        std::iter::from_fn(|| seat.next().now_or_never().flatten()).collect()
+    }
+
+    fn ids(events: &[Event<'_>]) -> Vec<u64> {
+        let id = |event: &Event<'_>| match event {
+            Event::Msg { id, .. } => Some(*id),
+            _ => None,
+        };
+        events.iter().filter_map(id).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_seen_or_acknowledged_before_it_is_kept() {
+        let (hub, records) = hub();
+        let (mut sam, kim) = two(&hub, &records);
+        assert_eq!(heard(&mut sam).len(), 1, "kim joined");
+        let mut said = Box::pin(kim.say("hello"));
+        assert!(said.as_mut().now_or_never().is_none());
+        let jo = hub.join("LOBBY", "jo").unwrap();
+        let mut told = Box::pin(jo.say("me too"));
+        assert!(told.as_mut().now_or_never().is_none());
+        assert_eq!(heard(&mut sam), []);
+        let late = hub.enter("LOBBY", "ann".parse_name(), 9, false, Visit::exempt()).unwrap();
+        assert_eq!((late.last_id, late.lines.len(), late.members), (0, 0, 4));
+        records.try_recv().unwrap().kept();
+        assert_eq!(said.await.unwrap().id, 1);
+        // What was ordered behind it waits, comings too.
+        assert_eq!(ids(&heard(&mut sam)), [1]);
+        keep_all(&records);
+        assert_eq!(told.await.unwrap().id, 2);
+        let rest = heard(&mut sam);
+        assert_eq!(ids(&rest), [2]);
+        assert_eq!(rest.len(), 3, "jo and ann joined");
+        let mut late = late.seat;
+        assert_eq!(ids(&heard(&mut late)), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_kept_was_never_said_and_its_id_is_given_again() {
+        let (hub, records) = hub();
+        let (mut sam, kim) = two(&hub, &records);
+        heard(&mut sam);
+        let mut first = Box::pin(kim.say("one"));
+        let mut second = Box::pin(sam.say("two"));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        let jo = hub.join("LOBBY", "jo").unwrap();
+        let failed = records.try_recv().unwrap();
+        let behind = records.try_recv().unwrap();
+        failed.not_kept();
+        assert!(behind.is_void());
+        assert_eq!(first.await, Err(Refusal::Storage));
+        assert_eq!(second.await, Err(Refusal::Storage));
+        assert_eq!(heard(&mut sam), [Event::Joined { name: "jo".into() }]);
+        let mut again = Box::pin(kim.say("three"));
+        assert!(again.as_mut().now_or_never().is_none());
+        let record = records.try_recv().unwrap();
+        assert!(record.all_seats && !record.is_void());
+        assert_eq!(record.messages.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1]);
+        record.kept();
+        assert_eq!(again.await.unwrap().id, 1);
+        assert_eq!(ids(&heard(&mut sam)), [1]);
+        drop(jo);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_could_not_be_kept_is_taken_back() {
+        let (hub, records) = hub();
+        let (room, promise) = hub.make_room(&Visit::exempt()).unwrap();
+        let enter = |name: &str| {
+            hub.enter_made(room.clone(), name.parse_name(), Visit::exempt()).unwrap().seat
+        };
+        let (mut sam, mut kim) = (enter("sam"), enter("kim"));
+        keep_all(&records);
+        hub.founded(&room, promise).await.unwrap();
+        heard(&mut sam);
+        let (token, held) = sam.hold(9).unwrap();
+        let ((), locked) = sam.lock(false, true).unwrap();
+        let (_, muted) = sam.mute(false, &"kim".parse_name(), true).unwrap();
+        let (_, named) = sam.rename("Samuel".parse_name()).unwrap();
+        let (_, gone) = sam.kick(false, &"kim".parse_name(), "").unwrap();
+        records.try_recv().unwrap().not_kept();
+        for promise in [&held, &locked, &muted, &named] {
+            assert!(promise.is_broken(), "{promise:?}");
+        }
+        // Who has left has left.
+        assert!(!gone.is_broken());
+        assert!(matches!(heard(&mut kim)[..], [Event::Bye(_)]));
+        let jo = hub.join(room.code.as_str(), "jo").expect("the room is not locked");
+        let users = jo.who().unwrap().0;
+        let names: Vec<_> = users.iter().map(|user| user.name.as_str()).collect();
+        assert_eq!(names, ["sam", "jo"]);
+        let resumed = hub.resume(room.code.as_str(), &token.to_string(), 0, Visit::exempt()).await;
+        assert_eq!(resumed.unwrap_err(), Refusal::BadToken);
+    }
+
+    #[tokio::test]
+    async fn a_seat_is_resumed_when_it_is_known_what_it_has_said() {
+        let (hub, records) = hub();
+        let (mut sam, kim) = two(&hub, &records);
+        let token = sam.hold(9).unwrap().0.to_string();
+        keep_all(&records);
+        sam.publish(&[Text::new("kept").unwrap()]).await.unwrap();
+        let kept = records.try_recv().unwrap();
+        sam.publish(&[Text::new("lost").unwrap()]).await.unwrap();
+        let lost = records.try_recv().unwrap();
+        let mut resumed = Box::pin(hub.resume("LOBBY", &token, 0, Visit::exempt()));
+        assert!(resumed.as_mut().now_or_never().is_none());
+        kept.kept();
+        assert!(resumed.as_mut().now_or_never().is_none());
+        lost.not_kept();
+        let resumed = resumed.await.unwrap();
+        assert_eq!((resumed.said, resumed.last_id, resumed.lines.len()), (1, 1, 1));
+        drop(kim);
+    }
+
+    #[tokio::test]
+    async fn when_nothing_is_kept_any_more_nothing_is_said() {
+        let (hub, records) = hub();
+        let (mut sam, kim) = two(&hub, &records);
+        heard(&mut sam);
+        let mut said = Box::pin(kim.say("in the queue"));
+        assert!(said.as_mut().now_or_never().is_none());
+        drop(records);
+        assert_eq!(said.await, Err(Refusal::Storage));
+        assert_eq!(kim.say("hello").await, Err(Refusal::Storage));
+        hub.close_keeper();
+        assert_eq!(kim.say("hello").await, Err(Refusal::Storage));
+        assert_eq!(heard(&mut sam), []);
+    }
+
+    trait ParseName {
+        fn parse_name(&self) -> Name;
+    }
+
+    impl ParseName for str {
+        fn parse_name(&self) -> Name {
+            Name::parse(self).unwrap()
+        }
+    }
+}

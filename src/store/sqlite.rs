@@ -1,0 +1,174 @@
+//! A store in a file of SQLite: who may open it, and how it is made.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::rows::{self, Loaded};
+use super::{Kind, StoreError, wal};
+
+/// The first bytes of every file of SQLite.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+/// Where the application's number stands in them.
+const APPLICATION: std::ops::Range<usize> = 68..72;
+/// The number of parlor's files: `prlr`.
+const PARLOR: i32 = i32::from_be_bytes(*b"prlr");
+/// The tables as this version knows them.
+const VERSION: i64 = MIGRATIONS.len() as i64;
+/// What makes each version of the tables from the one before it.
+const MIGRATIONS: &[&str] = &[rows::TABLES];
+
+/// Opens a store, which is made if there is none, and loads it. A damaged one is opened as well;
+/// nothing is changed in it.
+pub(super) fn open(file: &Path) -> Result<(Connection, Loaded), StoreError> {
+    let failed = |kind| StoreError::new(file, kind);
+    if !file.try_exists().map_err(|error| failed(Kind::Io(error)))? {
+        create(file)?;
+    }
+    // Before SQLite has the file: its locks go when anybody in this program closes it.
+    check_owner(file).map_err(failed)?;
+    let torn = wal::check(file).map_err(|error| failed(Kind::Io(error)))?;
+    let (connection, damage) = match connect(file).map_err(failed)? {
+        Connected::Sound(connection) => (connection, None),
+        Connected::Damaged(connection, found) => (connection, Some(found)),
+    };
+    let mut loaded = rows::load(&connection);
+    loaded.damage.other = damage.or(torn.damage).or(loaded.damage.other);
+    if loaded.damage.is_nothing()
+        && let Some(found) = inspect(&connection)
+    {
+        loaded.damage.other = Some(found);
+    }
+    if torn.is_unfinished {
+        tracing::warn!("the store's last commit is not whole, so it was not taken");
+    }
+    Ok((connection, loaded))
+}
+
+enum Connected {
+    Sound(Connection),
+    /// What SQLite says.
+    Damaged(Connection, String),
+}
+
+/// The file must be a store of parlor, as far as its beginning tells.
+fn check_owner(file: &Path) -> Result<(), Kind> {
+    let mut beginning = Vec::new();
+    let read = File::open(file)
+        .and_then(|file| file.take(APPLICATION.end as u64).read_to_end(&mut beginning));
+    read.map_err(Kind::Io)?;
+    if beginning.is_empty() {
+        return Err(Kind::Empty);
+    }
+    let is_ours = beginning.starts_with(MAGIC)
+        && beginning.get(APPLICATION) == Some(&PARLOR.to_be_bytes()[..]);
+    if is_ours { Ok(()) } else { Err(Kind::Foreign) }
+}
+
+fn connect(file: &Path) -> Result<Connected, Kind> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(file, flags).map_err(Kind::Sqlite)?;
+    match prepare(&mut connection) {
+        Ok(VERSION) => Ok(Connected::Sound(connection)),
+        Ok(newer) => Err(Kind::Newer(newer)),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Err(Kind::InUse),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Ok(Connected::Damaged(connection, error.to_string()))
+            }
+            _ => Err(Kind::Sqlite(error)),
+        },
+    }
+}
+
+/// Takes the file for this process alone, and returns the version of its tables.
+fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
+    connection.busy_timeout(std::time::Duration::ZERO)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    let version = |connection: &Connection| {
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+    };
+    if version(connection)? > VERSION {
+        return version(connection);
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    migrate(connection)?;
+    version(connection)
+}
+
+/// Brings the tables to this version: all steps or none.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    // The lock is taken here, and kept.
+    let behavior = TransactionBehavior::Immediate;
+    let transaction = connection.transaction_with_behavior(behavior)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or_default();
+    for step in MIGRATIONS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    if version < VERSION {
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}
+
+/// What SQLite finds in its own structures; `None` if that is nothing.
+fn inspect(connection: &Connection) -> Option<String> {
+    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match found {
+        Ok(found) if found == "ok" => None,
+        Ok(found) => Some(found),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Makes a new store: beside its place, and then there at once, so that nobody sees half of one.
+fn create(file: &Path) -> Result<(), StoreError> {
+    let part = beside(file, ".part");
+    let made = make(&part).and_then(|()| {
+        // A link doesn't replace what another process has put there meanwhile.
+        let placed = fs::hard_link(&part, file).map_err(Kind::Io);
+        fs::remove_file(&part).map_err(Kind::Io).and(placed)
+    });
+    made.map_err(|kind| StoreError::new(file, kind))
+}
+
+/// Makes an empty store that only its owner may read: it holds codes and texts.
+pub(super) fn make(file: &Path) -> Result<(), Kind> {
+    let removed = fs::remove_file(file);
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(Kind::Io(error));
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(file).map_err(Kind::Io)?);
+    let fill = || {
+        let mut connection = Connection::open(file)?;
+        connection.pragma_update(None, "application_id", PARLOR)?;
+        migrate(&mut connection)?;
+        rows::write_total(&connection, 0, 0)
+    };
+    fill().map_err(Kind::Sqlite)
+}
+
+/// A name beside the file's.
+pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// Opens a store that was just made.
+pub(super) fn open_made(file: &Path) -> Result<Connection, Kind> {
+    match connect(file)? {
+        Connected::Sound(connection) => Ok(connection),
+        Connected::Damaged(_, found) => Err(Kind::Damaged(found)),
+    }
+}

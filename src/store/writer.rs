@@ -1,0 +1,208 @@
+//! The one who writes: a thread that commits what has gathered, and lets it be seen then.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::rows;
+use crate::protocol::limits::{STORE_BATCH, STORE_RETRY};
+use crate::room::{Head, KeptRoom, Record, Room};
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    connection: Connection,
+    written: Written,
+    /// Rooms of which something could not be written.
+    again: HashMap<u64, Arc<Room>>,
+}
+
+/// What the store has.
+#[derive(Debug, Clone, Default)]
+struct Written {
+    /// The ids from which on messages are stored, by the numbers of rooms.
+    first_ids: HashMap<u64, u64>,
+    /// How many rooms there are, and a number above those of all that there were.
+    rooms: u64,
+    next_room: u64,
+}
+
+/// What a commit changes of it.
+#[derive(Debug, Default)]
+struct Changes {
+    /// `None`: the room is gone.
+    rooms: BTreeMap<u64, Option<Head>>,
+}
+
+/// Messages that are deleted at once, at least, when a room keeps them no more.
+const TRIM: u64 = 64;
+
+impl Writer {
+    pub(super) fn new(connection: Connection, kept: &[KeptRoom], next_room: u64) -> Writer {
+        let first_ids = kept.iter().map(|room| (room.number, room.head.first_id)).collect();
+        let written = Written { first_ids, rooms: kept.len() as u64, next_room };
+        Writer { connection, written, again: HashMap::new() }
+    }
+
+    /// Writes until the queue is closed and empty; then `end` is dropped.
+    pub(super) fn start(
+        mut self,
+        records: Receiver<Record>,
+        end: oneshot::Sender<()>,
+    ) -> io::Result<()> {
+        let runtime = Handle::current();
+        let write = move || {
+            // Rooms with many members are delivered to by tasks.
+            let _runtime = runtime.enter();
+            while let Some(batch) = self.gather(&records) {
+                self.keep(batch);
+            }
+            drop((self, end));
+        };
+        thread::Builder::new().name("parlor-store".to_owned()).spawn(write).map(drop)
+    }
+
+    /// All that waits, up to [`STORE_BATCH`] records. `None` at the end.
+    fn gather(&mut self, records: &Receiver<Record>) -> Option<Vec<Record>> {
+        let first = match self.again.is_empty() {
+            true => records.recv().ok()?,
+            false => match records.recv_timeout(STORE_RETRY) {
+                Ok(record) => record,
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.again.values().for_each(|room| room.hand_over_again());
+                    return Some(Vec::new());
+                }
+            },
+        };
+        let rest = records.try_iter().take(STORE_BATCH - 1);
+        Some(std::iter::once(first).chain(rest).collect())
+    }
+
+    /// Writes a batch with one commit: all of it or nothing.
+    fn keep(&mut self, mut batch: Vec<Record>) {
+        batch.retain(|record| !record.is_void());
+        if batch.is_empty() {
+            return;
+        }
+        match self.write(&batch) {
+            Ok(()) => {
+                for record in batch {
+                    let known = self.again.remove(&record.number);
+                    if known.is_some() && self.again.is_empty() {
+                        info!("the store can be written again");
+                    }
+                    record.kept();
+                }
+            }
+            Err(why) => {
+                if self.again.is_empty() {
+                    error!(error = %why, "the store can't be written: messages are refused");
+                }
+                for record in batch {
+                    // Where one was taken back, those behind it are void.
+                    if !record.is_void() {
+                        let number = record.number;
+                        self.again.insert(number, record.not_kept());
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        let mut changes = Changes::default();
+        for record in batch {
+            changes.write(&transaction, record)?;
+        }
+        let written = self.written.after(&transaction, changes)?;
+        transaction.commit()?;
+        self.written.take(written);
+        Ok(())
+    }
+}
+
+impl Changes {
+    fn write(&mut self, connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+        let room = record.number;
+        if record.is_gone {
+            for table in ["messages", "seats", "rooms"] {
+                let delete = format!("DELETE FROM {table} WHERE room = ?1");
+                connection.prepare_cached(&delete)?.execute([room as i64])?;
+            }
+            self.rooms.insert(room, None);
+            return Ok(());
+        }
+        if record.all_seats {
+            connection
+                .prepare_cached("DELETE FROM seats WHERE room = ?1")?
+                .execute([room as i64])?;
+        }
+        for (id, line) in &record.messages {
+            rows::write_message(connection, room, *id, line)?;
+        }
+        for seat in &record.seats {
+            rows::write_seat(connection, room, seat)?;
+        }
+        for seat in &record.ended {
+            connection
+                .prepare_cached("DELETE FROM seats WHERE room = ?1 AND seat = ?2")?
+                .execute([room as i64, *seat as i64])?;
+        }
+        self.rooms.insert(room, Some(record.head));
+        Ok(())
+    }
+}
+
+impl Written {
+    /// Writes the rows of rooms, and deletes messages that they keep no more.
+    fn after(&self, connection: &Connection, changes: Changes) -> rusqlite::Result<Written> {
+        let mut after = Written { first_ids: HashMap::new(), ..*self };
+        for (room, head) in changes.rooms {
+            let known = self.first_ids.get(&room).copied();
+            let Some(mut head) = head else {
+                after.rooms -= u64::from(known.is_some());
+                after.first_ids.insert(room, GONE);
+                continue;
+            };
+            after.rooms += u64::from(known.is_none());
+            after.next_room = after.next_room.max(room + 1);
+            let first = known.unwrap_or(head.first_id);
+            if head.first_id >= first + TRIM {
+                connection
+                    .prepare_cached("DELETE FROM messages WHERE room = ?1 AND id < ?2")?
+                    .execute([room as i64, head.first_id as i64])?;
+            } else {
+                head.first_id = first;
+            }
+            after.first_ids.insert(room, head.first_id);
+            rows::write_room(connection, room, &head)?;
+        }
+        if (after.rooms, after.next_room) != (self.rooms, self.next_room) {
+            rows::write_total(connection, after.rooms, after.next_room)?;
+        }
+        Ok(after)
+    }
+
+    /// Takes over what has been committed.
+    fn take(&mut self, after: Written) {
+        (self.rooms, self.next_room) = (after.rooms, after.next_room);
+        for (room, first_id) in after.first_ids {
+            match first_id {
+                GONE => self.first_ids.remove(&room),
+                first_id => self.first_ids.insert(room, first_id),
+            };
+        }
+    }
+}
+
+/// No message has this id: the room is gone.
+const GONE: u64 = 0;
