@@ -242,6 +242,25 @@ async fn a_newer_store_and_what_is_none_are_refused_and_not_touched() {
     assert!(place.refused().starts_with("cannot open the store"));
 }
 
+#[tokio::test]
+async fn a_store_that_cannot_be_used_is_a_clear_line_and_an_exit_code() {
+    let place = Place::new();
+    for wrong in ["rooms.db", "sqlite:", "redis:here"] {
+        let output = crate::binary::output(parlor(&["--store", wrong])).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("it is written memory or sqlite:FILE"), "{text}");
+    }
+    place.server().stop().await;
+    let mut bytes = fs::read(&place.file).expect("a store");
+    bytes.truncate(bytes.len() - 1);
+    fs::write(&place.file, bytes).expect("written");
+    let output = crate::binary::output(place.command()).await;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+    assert!(text.contains("is damaged: ") && text.contains("--salvage"), "{text}");
+}
+
 /// What a member of a killed daemon knows.
 #[derive(Default)]
 struct Known {
