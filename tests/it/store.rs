@@ -267,12 +267,15 @@ struct Known {
     token: String,
     sent: u64,
     said: u64,
-    /// What was shown to him or acknowledged, by its id.
+    /// The highest id that he has seen.
+    last: u64,
+    /// What was shown to him or acknowledged in this round, by its id.
     messages: BTreeMap<u64, String>,
 }
 
 impl Known {
     fn note(&mut self, id: u64, text: &str) {
+        self.last = self.last.max(id);
         let before = self.messages.insert(id, text.to_owned());
         assert!(before.is_none_or(|before| before == text), "{id} was two messages");
     }
@@ -348,10 +351,11 @@ async fn nothing_acknowledged_or_shown_is_lost_or_doubled_by_kills_under_load() 
             let whole = rest.rsplit_once('\n').map_or("", |(whole, _)| whole);
             whole.lines().for_each(|line| known.hear(line, name));
         }
-        for known in &known {
-            for (id, text) in &known.messages {
-                let before = all.insert(*id, text.clone());
-                assert!(before.is_none_or(|before| before == *text), "{id} was two messages");
+        for known in &mut known {
+            for (id, text) in std::mem::take(&mut known.messages) {
+                let same = all.get(&id).is_none_or(|before| *before == text);
+                assert!(same, "{id} was two messages");
+                all.insert(id, text);
             }
         }
     }
@@ -360,11 +364,10 @@ async fn nothing_acknowledged_or_shown_is_lost_or_doubled_by_kills_under_load() 
 
 /// Comes back, and learns which of his messages arrived.
 async fn resume(client: &mut Client, known: &mut Known, name: &str) {
-    let last = known.messages.last_key_value().map_or(0, |(id, _)| *id);
     let lines = client.ask(&format!("RESUME LOBBY {} 0", known.token)).await;
     let (reply, lines) = lines.split_last().expect("a reply");
     assert!(reply.starts_with("OK RESUME "), "{reply}");
-    assert!(number(reply, 4) >= last, "{reply} after {last}");
+    assert!(number(reply, 4) >= known.last, "{reply} after {}", known.last);
     let said = number(reply, 7);
     assert!((known.said..=known.sent).contains(&said), "{said} of {}", known.said);
     known.said = said;
