@@ -245,7 +245,7 @@ mod tests {
     /// An idle connection is its task, its socket and its seat, and the task is the most of it.
     #[tokio::test]
     async fn the_task_of_a_connection_is_small() {
-        let reception = Reception::new(Hub::new(crate::Config::default()));
+        let reception = Reception::new(Hub::new(Default::default()));
         let (_there, here) = tokio::io::duplex(1);
         let admission = reception.admit(None).unwrap();
         let lines: LineStream<DuplexStream> = LineStream::new(here, true);
