@@ -1,0 +1,411 @@
+//! What a client makes of the lines it reads, and what they must be.
+
+use std::collections::BTreeSet;
+
+use crate::client::{Client, Sent, What, now};
+use crate::witness::{Message, RoomKey, SeatId};
+
+/// A seat from its owner's side.
+#[derive(Debug)]
+pub(crate) struct Sitting {
+    pub(crate) seat: SeatId,
+    pub(crate) room: RoomKey,
+    pub(crate) name: String,
+    /// The highest id seen, all lower ones seen too.
+    pub(crate) last: u64,
+    /// Messages acknowledged, or found to have arrived, since the seat was taken.
+    accepted: u64,
+    /// Texts that were sent and not answered when the connection broke.
+    pub(crate) unanswered: Vec<String>,
+    /// Everybody in the room, oneself included; `None` until `WHO` has told.
+    pub(crate) members: Option<BTreeSet<String>>,
+    pub(crate) token: Option<String>,
+    pub(crate) is_here: bool,
+    pub(crate) is_host: bool,
+}
+
+impl Client {
+    /// One line of the server's.
+    pub(crate) fn read(&mut self, line: &str) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if self.bye.is_some() || (self.life == 0) != (word == "HELLO") {
+            return self.complain(format!("out of place: {line}"));
+        }
+        let answers = self.pending.front().map(|sent| sent.verb);
+        match word {
+            "HELLO" => self.life = crate::world::life_of(line).unwrap_or_default(),
+            "OK" => self.answer(rest, true),
+            "ERR" => self.answer(rest, false),
+            "BYE" => self.farewell(rest),
+            "NOTICE" => self.notice(rest),
+            "USER" => self.data.push(line.to_owned()),
+            _ if matches!(answers, Some("JOIN" | "RESUME" | "HISTORY")) => {
+                self.data.push(line.to_owned());
+            }
+            _ => {
+                if !self.data.is_empty() {
+                    self.complain(format!("within an answer: {line}"));
+                }
+                self.event(line);
+            }
+        }
+    }
+
+    fn notice(&mut self, rest: &str) {
+        let Some(sitting) = &mut self.sitting else { return };
+        sitting.is_host |= rest.starts_with("host ");
+        let seat = sitting.seat;
+        if rest.starts_with("muted ") {
+            let mut witness = self.witness.borrow_mut();
+            let was_asked_for = witness.seat(seat).mute_sent;
+            witness.hold_true(was_asked_for, || "muted by nobody".into());
+        }
+    }
+
+    fn farewell(&mut self, rest: &str) {
+        let reason = rest.split(' ').next().unwrap_or_default();
+        let seat = self.sitting.as_ref().map(|sitting| (sitting.seat, sitting.room.clone()));
+        let is_right = match (reason, seat) {
+            ("quit" | "eof" | "slow" | "shutdown", _) => true,
+            ("kicked", Some((seat, _))) => self.witness.borrow_mut().seat(seat).kick_sent,
+            ("closed", Some((_, room))) => self.witness.borrow().is_closing(&room),
+            _ => false,
+        };
+        if !is_right {
+            self.complain(format!("a BYE without a reason: {rest}"));
+        }
+        self.bye = Some(reason.to_owned());
+    }
+
+    /// What happens in the room. Ids rise by one, or by what a `GAP` says.
+    pub(crate) fn event(&mut self, line: &str) {
+        let fields: Vec<_> = line.splitn(5, ' ').collect();
+        let Some(sitting) = &mut self.sitting else {
+            return self.complain(format!("an event without a seat: {line}"));
+        };
+        let room = sitting.room.clone();
+        let mut witness = self.witness.borrow_mut();
+        let is_right = match fields[..] {
+            ["MSG", _, _, name, text] => {
+                let Some((id, message)) = message_of(line) else {
+                    return witness.complain(format!("no message: {line}"));
+                };
+                let is_next = id == sitting.last + 1;
+                let is_member = sitting.members.iter().all(|members| members.contains(name));
+                let is_mine = self.pending.iter().any(|sent| sent.is_text(text));
+                sitting.last = id;
+                witness.message(&room, id, message);
+                witness.counts.heard += 1;
+                is_next && is_member && !is_mine
+            }
+            ["GAP", messages] => {
+                sitting.last += messages.parse().unwrap_or(0);
+                sitting.members = None;
+                witness.counts.gaps += 1;
+                true
+            }
+            ["TELL", _, _, ..] => {
+                witness.tell_arrived(line.splitn(4, ' ').last().unwrap_or_default());
+                true
+            }
+            ["JOINED", name] => sitting.members.iter_mut().all(|members| {
+                let is_new = !members.iter().any(|other| other.eq_ignore_ascii_case(name));
+                members.insert(name.to_owned());
+                is_new
+            }),
+            ["LEFT", name, reason] => {
+                witness.left(&room, name, reason, now());
+                sitting.members.iter_mut().all(|members| members.remove(name))
+            }
+            ["RENAMED", old, new] => sitting.members.iter_mut().all(|members| {
+                let was_there = members.remove(old);
+                let is_new = !members.iter().any(|other| other.eq_ignore_ascii_case(new));
+                members.insert(new.to_owned());
+                was_there && is_new
+            }),
+            _ => false,
+        };
+        let who = self.number;
+        witness.hold_true(is_right, || format!("{:?} c{who}: not so: {line}", now()));
+    }
+
+    fn answer(&mut self, rest: &str, is_ok: bool) {
+        let fields: Vec<_> = rest.split(' ').collect();
+        let Some(sent) = self.pending.pop_front() else {
+            return self.complain(format!("nobody has asked: {rest}"));
+        };
+        if fields[0] != sent.verb {
+            return self.complain(format!("{} is answered {rest}", sent.verb));
+        }
+        let (verb, at, known) = (sent.verb, sent.at, sent.known);
+        if !is_ok {
+            return self.error(sent, fields.get(1).copied().unwrap_or_default());
+        }
+        let is_right = self.ok(sent, &fields);
+        if is_right != Some(true) {
+            self.complain(format!("not so: OK {rest}"));
+        }
+        // Whoever is answered has seen all that anybody had seen when he asked.
+        if let Some(sitting) = &self.sitting {
+            let mut witness = self.witness.borrow_mut();
+            let seat = witness.seat(sitting.seat);
+            seat.alive_at = seat.alive_at.max(at);
+            let last = sitting.last;
+            witness.hold_true(last >= known, || format!("{verb}: {last} seen, not {known}"));
+        }
+    }
+
+    /// Whether the answer is what it must be; `None` if it has not its form.
+    fn ok(&mut self, sent: Sent, fields: &[&str]) -> Option<bool> {
+        let data = std::mem::take(&mut self.data);
+        match (sent.what, fields) {
+            (What::Name(name), ["CREATE", code, made]) => {
+                let room = RoomKey { life: self.life, code: (*code).to_owned() };
+                let mut witness = self.witness.borrow_mut();
+                let seat = witness.sit_down(room.clone(), &name, sent.at);
+                witness.board.push(room.clone());
+                let is_right = name == *made;
+                self.sitting = Some(Sitting::new(seat, room, name, 0, true));
+                Some(is_right)
+            }
+            (What::Join { seat, room, name, latest, .. }, ["JOIN", code, made, last, _, lines]) => {
+                let last = last.parse().ok()?;
+                let count = latest.min(last).min(self.plan.history);
+                let is_right = room.code == *code && name == *made && is_count(lines, &data);
+                let is_history = self.is_history(&room, &data, count, last);
+                self.sitting = Some(Sitting::new(seat, room, name, last, false));
+                Some(is_right && is_history)
+            }
+            (What::Resume { .. }, ["RESUME", code, name, last, _, lines, said]) => {
+                let is_right = is_count(lines, &data);
+                let sitting = self.sitting.as_ref()?;
+                let is_seat = sitting.room.code == *code && sitting.room.life == self.life;
+                let resumed = self.resumed(name, last.parse().ok()?, said.parse().ok()?, data);
+                Some(is_right && is_seat && resumed)
+            }
+            (what, fields) => self.member_ok(Sent { what, ..sent }, fields, data),
+        }
+    }
+
+    /// The same for what members ask.
+    fn member_ok(&mut self, sent: Sent, fields: &[&str], data: Vec<String>) -> Option<bool> {
+        match (sent.what, fields) {
+            (What::Text(text), ["MSG", id, time]) => {
+                let sitting = self.sitting.as_mut()?;
+                let id = id.parse().ok()?;
+                let is_next = id == sitting.last + 1 && id > sent.known;
+                (sitting.last, sitting.accepted) = (id, sitting.accepted + 1);
+                let (time, name) = ((*time).to_owned(), sitting.name.clone());
+                let mut witness = self.witness.borrow_mut();
+                witness.message(&sitting.room, id, Message { time, name, text });
+                witness.counts.said += 1;
+                Some(is_next)
+            }
+            (What::Who { certain }, ["WHO", lines]) => {
+                Some(is_count(lines, &data) && self.is_everybody(&data, certain)?)
+            }
+            (What::Latest(latest), ["HISTORY", lines]) => {
+                let events = data.len().checked_sub(lines.parse().ok()?)?;
+                data[..events].iter().for_each(|line| self.event(line));
+                let sitting = self.sitting.as_ref()?;
+                let (room, last) = (sitting.room.clone(), sitting.last);
+                let count = latest.min(last).min(self.plan.history);
+                Some(self.is_history(&room, &data[events..], count, last))
+            }
+            (What::Seconds(seconds), ["HOLD", token, held]) => {
+                let later = self.pending.iter().filter_map(Sent::seconds).min();
+                let sitting = self.sitting.as_mut()?;
+                let hold = later.map_or(seconds, |later| later.min(seconds));
+                self.witness.borrow_mut().seat(sitting.seat).hold = Some(hold);
+                let token = (*token).to_owned();
+                let is_same = sitting.token.get_or_insert(token.clone()) == &token;
+                Some(is_same && *held == seconds.to_string())
+            }
+            (What::Name(name), ["NICK", made]) => {
+                let sitting = self.sitting.as_mut()?;
+                if let Some(members) = &mut sitting.members {
+                    members.remove(&sitting.name);
+                    members.insert(name.clone());
+                }
+                sitting.name.clone_from(&name);
+                Some(name == *made)
+            }
+            (What::Name(name), ["KICK", kicked]) => {
+                let members = self.sitting.as_mut()?.members.as_mut();
+                Some(name == *kicked && members.is_none_or(|members| members.remove(&name)))
+            }
+            // Somebody may have come whose name reads alike.
+            (What::Name(name), ["TELL" | "MUTE" | "UNMUTE", made]) => {
+                Some(name.eq_ignore_ascii_case(made))
+            }
+            (What::Nothing, ["LEAVE", code]) => {
+                let is_right = self.sitting.as_ref()?.room.code == *code;
+                self.give_up_seat();
+                Some(is_right)
+            }
+            (What::Nothing, ["PING" | "QUIT" | "CLOSE"]) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Whether these are so many messages up to the last, one after another.
+    fn is_history(&self, room: &RoomKey, data: &[String], count: u64, last: u64) -> bool {
+        let mut witness = self.witness.borrow_mut();
+        let mut is_next = |(line, id): (&String, u64)| {
+            message_of(line).is_some_and(|(seen, message)| {
+                witness.message(room, seen, message);
+                seen == id
+            })
+        };
+        data.len() as u64 == count && data.iter().zip(last - count + 1..).all(&mut is_next)
+    }
+
+    /// Everything after the last message seen is here, or is counted by a gap; and the count of
+    /// what was accepted tells which messages have arrived. Those that have not are sent again.
+    fn resumed(&mut self, name: &str, last: u64, said: u64, data: Vec<String>) -> bool {
+        let Some(sitting) = &mut self.sitting else { return false };
+        let room = sitting.room.clone();
+        let lost = last.saturating_sub(self.plan.history).saturating_sub(sitting.last);
+        let (gap, rest) = match data.first().and_then(|line| line.strip_prefix("GAP ")) {
+            Some(gap) => (gap.parse().unwrap_or(0), &data[1..]),
+            None => (0, &data[..]),
+        };
+        let tells = rest.iter().filter(|line| line.starts_with("TELL ")).count();
+        let (messages, tells) = rest.split_at(rest.len() - tells);
+        let texts: Vec<_> = messages.iter().filter_map(|line| message_of(line)).collect();
+        let unanswered = std::mem::take(&mut sitting.unanswered);
+        let mine = texts.iter().map(|(_, message)| &message.text);
+        let mine: Vec<_> = mine.filter(|text| unanswered.contains(text)).collect();
+        let arrived = said.checked_sub(sitting.accepted).unwrap_or(u64::MAX) as usize;
+        let from = sitting.last + gap;
+        sitting.accepted = said;
+        sitting.name = name.to_owned();
+        sitting.last = last;
+        sitting.is_here = true;
+        let seat = sitting.seat;
+        let mut witness = self.witness.borrow_mut();
+        witness.counts.resumed += 1;
+        witness.counts.gaps += u64::from(gap > 0);
+        for tell in tells {
+            witness.tell_arrived(tell.splitn(4, ' ').last().unwrap_or_default());
+        }
+        let was_muted = witness.seat(seat).mute_sent;
+        let is_name = witness.seat(seat).has_name(name);
+        drop(witness);
+        let is_replay = last >= from && self.is_history(&room, messages, last - from, last);
+        // A mute may have refused some of them; else the oldest have arrived, in their order.
+        let are_mine = match unanswered.get(..arrived) {
+            _ if was_muted => mine.len() <= arrived,
+            Some(oldest) if gap > 0 => {
+                oldest.iter().rev().zip(mine.iter().rev()).all(|(a, b)| a == *b)
+            }
+            Some(oldest) => oldest.iter().eq(mine),
+            None => false,
+        };
+        if !was_muted {
+            for text in unanswered.into_iter().skip(arrived) {
+                self.send("MSG", &format!(" {text}"), What::Text(text.clone()));
+            }
+        }
+        gap == lost && is_replay && are_mine && is_name
+    }
+
+    /// Whether these are the members: all whom the events have told of, each once, and everybody
+    /// who must be there.
+    fn is_everybody(&mut self, data: &[String], certain: Vec<(SeatId, String)>) -> Option<bool> {
+        let sitting = self.sitting.as_mut()?;
+        let users = data.iter().map(|line| line.split(' ').nth(1).unwrap_or_default().to_owned());
+        let users: BTreeSet<String> = users.collect();
+        let alike: BTreeSet<_> = users.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let is_told = sitting.members.iter().all(|members| *members == users);
+        let is_here =
+            data.iter().any(|line| line.starts_with(&format!("USER {} here", sitting.name)));
+        let witness = self.witness.borrow();
+        let still = witness.certain(&sitting.room, now());
+        let missing = certain.iter().find(|seat| still.contains(seat) && !users.contains(&seat.1));
+        sitting.members = Some(users);
+        Some(alike.len() == data.len() && is_told && is_here && missing.is_none())
+    }
+
+    fn error(&mut self, sent: Sent, code: &str) {
+        let is_seated = self.sitting.as_ref().is_some_and(|sitting| sitting.is_here);
+        let mut witness = self.witness.borrow_mut();
+        let was_muted = self.sitting.as_ref().is_some_and(|own| witness.seat(own.seat).mute_sent);
+        let is_right = match (sent.verb, code, &sent.what) {
+            ("JOIN", _, What::Join { seat, room, name, certain, .. }) => {
+                witness.seat(*seat).is_over = true;
+                match code {
+                    "name-taken" => !name.starts_with('c'),
+                    "no-such-room" => {
+                        witness.board.retain(|known| known != room);
+                        !certain.iter().any(|seat| witness.is_certain(*seat, now()))
+                    }
+                    _ => false,
+                }
+            }
+            ("RESUME", "no-such-room" | "bad-token", What::Resume { was_certain }) => {
+                let seat = self.sitting.as_ref().map(|sitting| sitting.seat);
+                !was_certain || !seat.is_some_and(|seat| witness.is_certain(seat, now()))
+            }
+            ("MSG", _, What::Text(text)) => {
+                witness.refused(text.clone());
+                if code == "muted" { was_muted } else { code == "not-in-room" && !is_seated }
+            }
+            (_, "not-in-room", _) => !is_seated,
+            ("TELL", "muted", _) => was_muted,
+            ("TELL" | "KICK" | "MUTE" | "UNMUTE", "no-such-user", _) => true,
+            // Somebody else's name has become one's own.
+            ("TELL" | "KICK" | "MUTE" | "UNMUTE", "bad-args", What::Name(name)) => {
+                let own = self.sitting.as_ref().map(|own| own.seat);
+                own.is_some_and(|own| witness.seat(own).has_name(name))
+            }
+            ("KICK" | "MUTE" | "UNMUTE" | "CLOSE", "not-host", _) => true,
+            ("NICK", "name-taken", What::Name(name)) => !name.starts_with('c'),
+            _ => false,
+        };
+        witness.hold_true(is_right, || format!("an error without a reason: {} {code}", sent.verb));
+        drop(witness);
+        if sent.verb == "RESUME" {
+            self.give_up_seat();
+        }
+    }
+}
+
+impl Sitting {
+    fn new(seat: SeatId, room: RoomKey, name: String, last: u64, is_host: bool) -> Sitting {
+        Sitting {
+            seat,
+            room,
+            name,
+            last,
+            accepted: 0,
+            unanswered: Vec::new(),
+            members: None,
+            token: None,
+            is_here: true,
+            is_host,
+        }
+    }
+}
+
+impl Sent {
+    fn is_text(&self, text: &str) -> bool {
+        matches!(&self.what, What::Text(own) if own == text)
+    }
+
+    fn seconds(&self) -> Option<u64> {
+        if let What::Seconds(seconds) = self.what { Some(seconds) } else { None }
+    }
+}
+
+fn is_count(lines: &str, data: &[String]) -> bool {
+    lines.parse() == Ok(data.len())
+}
+
+/// `MSG <id> <time> <name> <text>`
+pub(crate) fn message_of(line: &str) -> Option<(u64, Message)> {
+    let mut fields = line.strip_prefix("MSG ")?.splitn(4, ' ');
+    let id = fields.next()?.parse().ok()?;
+    let [time, name, text] = [fields.next()?, fields.next()?, fields.next()?].map(str::to_owned);
+    Some((id, Message { time, name, text }))
+}
