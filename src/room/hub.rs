@@ -1,9 +1,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
+use super::sync::{Mutex, MutexGuard};
 use super::timetable::{Appointment, Ending, Timetable};
 use super::{
     Entered, Head, Keeper, KeptRoom, Ordered, Promise, Refusal, Room, Seat, Shared, Visit,

@@ -17,14 +17,17 @@ mod outlet;
 mod presence;
 mod reading;
 mod refusal;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod seat;
 mod sleepers;
+mod sync;
 mod talk;
 mod timetable;
 mod visitors;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::Waker;
 
 use tokio::time::Instant;
@@ -45,6 +48,7 @@ pub use refusal::Refusal;
 pub(crate) use seat::{Ended, Entered};
 pub use seat::{Said, Seat};
 use sleepers::Sleepers;
+use sync::{Mutex, MutexGuard};
 use timetable::{Appointment, Ending, Timetable};
 pub(crate) use visitors::{Unentered, Visit, Visitors};
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::log::Cursor;
+use super::sync::{Mutex, MutexGuard};
 
 /// What takes bytes without waiting.
 pub(crate) trait Sink: Send + Sync {

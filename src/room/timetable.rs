@@ -1,11 +1,12 @@
 //! What ends by itself, and when.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::sync::Mutex;
 use super::{Room, SeatKey, Unentered};
 use crate::protocol::RoomCode;
 

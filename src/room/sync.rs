@@ -1,0 +1,6 @@
+//! The lock that rooms use: the standard library's, or shuttle's, which tries schedules.
+
+#[cfg(all(test, shuttle))]
+pub(super) use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(not(all(test, shuttle)))]
+pub(super) use std::sync::{Mutex, MutexGuard};
