@@ -183,6 +183,10 @@ impl<T: Transport> Session<T> {
             return Poll::Ready(Err(End::Shutdown));
         }
         while let Poll::Ready(news) = self.news.poll_news(cx) {
+            // What the room has came first: who announces may have come in before.
+            if let Poll::Ready(result) = self.poll_follow(cx, false) {
+                result?;
+            }
             self.hear(news);
             something = true;
         }
