@@ -17,7 +17,7 @@ mod outlet;
 mod presence;
 mod reading;
 mod refusal;
-#[cfg(all(test, shuttle))]
+#[cfg(all(test, feature = "schedules"))]
 mod schedules;
 mod seat;
 mod sleepers;
