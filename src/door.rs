@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
+use crate::protocol::{Bye, ByeReason, Event};
 use crate::reception::Reception;
 use crate::transport::LineStream;
 #[cfg(feature = "web")]
@@ -20,6 +21,18 @@ pub(crate) enum Door {
 }
 
 impl Door {
+    /// What a connection is told for which the system has no file; nothing where TLS is spoken.
+    pub(crate) fn busy(self, reception: &Reception) -> String {
+        if reception.hub().config().speaks_tls() {
+            return String::new();
+        }
+        match self {
+            Door::Lines => format!("{}\n", Event::Bye(Bye::new(ByeReason::Busy))),
+            #[cfg(feature = "web")]
+            Door::Web(_) => web::busy(),
+        }
+    }
+
     /// Lets in a connection that was accepted.
     pub(crate) fn open(self, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
         #[cfg(feature = "tls")]
@@ -60,6 +73,7 @@ mod locked {
     use tracing::info;
 
     use super::Door;
+    use crate::metrics::Limit;
     use crate::protocol::limits::{HANDSHAKE_TIMEOUT, LINGER};
     use crate::protocol::{Bye, ByeReason, Event};
     use crate::reception::{Place, Reception};
@@ -83,7 +97,7 @@ mod locked {
             biased;
             () = reception.stopping() => return,
             // What a handshake needs is given back when it is done.
-            stream = Box::pin(shake_hands(door, &tls, stream, peer)) => stream,
+            stream = Box::pin(shake_hands(door, &reception, &tls, stream, peer)) => stream,
         };
         let Some(stream) = stream.map(Box::new) else { return };
         match door {
@@ -100,6 +114,7 @@ mod locked {
     /// Waits for the client's first byte and, if that begins a handshake, for the rest of it.
     async fn shake_hands(
         door: Door,
+        reception: &Reception,
         tls: &Tls,
         stream: TcpStream,
         peer: SocketAddr,
@@ -121,7 +136,10 @@ mod locked {
         match timeout_at(deadline, tls.accept(stream, is_web)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => info!(%peer, %error, "a TLS handshake failed"),
-            Err(_) => info!(%peer, "a TLS handshake took too long"),
+            Err(_) => {
+                reception.hub().metrics().reached(Limit::Handshake);
+                info!(%peer, "a TLS handshake took too long");
+            }
         }
         None
     }

@@ -44,6 +44,7 @@
 //! [`Clock`] and [`Random`]. Without its default features it needs no `clap` and no
 //! `tracing-subscriber`.
 
+mod accept;
 mod bulletin;
 mod config;
 mod door;

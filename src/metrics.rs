@@ -12,6 +12,57 @@ pub(crate) struct Metrics {
     pub(crate) refusals: Counter,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
+    /// How often each limit was reached, by its place in [`Limit::ALL`].
+    limits: [Counter; Limit::ALL.len()],
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $limit:ident = $name:literal,)*) => {
+        /// What a client can run into. Where there is a flag, the limit has its name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Limit {
+            $($(#[$doc])* $limit,)*
+        }
+
+        impl Limit {
+            pub(crate) const ALL: &[Limit] = &[$(Limit::$limit,)*];
+
+            pub(crate) fn as_str(self) -> &'static str {
+                match self {
+                    $(Limit::$limit => $name,)*
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Connections: one more was turned away.
+    MaxConnections = "max-connections",
+    /// Connections and held seats of one address: one more was turned away.
+    MaxPerAddress = "max-per-address",
+    /// Files that the system gives: a connection was turned away for want of one.
+    Files = "files",
+    /// Rooms: one more was refused.
+    MaxRooms = "max-rooms",
+    /// Rooms of one address that nobody has entered: one more was refused.
+    UnenteredRooms = "unentered-rooms",
+    /// Members of a room: one more was refused.
+    MaxMembers = "max-members",
+    /// Bytes of a line: one that was longer was refused.
+    Line = "line",
+    /// Lines a second: a client was made to wait.
+    Rate = "rate",
+    /// `TELL`s that wait: one more was refused.
+    Tells = "tells",
+    /// Wrong guesses of an address: a look-up was made to wait.
+    Guesses = "guesses",
+    /// What the kernel takes for a client who doesn't read: output had to wait.
+    SendBuffer = "send-buffer",
+    /// How long output may wait: the connection was ended.
+    Stall = "stall",
+    /// How long a TLS handshake or the head of a request may take: the connection was ended.
+    Handshake = "handshake",
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +79,12 @@ impl Counter {
 }
 
 impl Metrics {
+    /// Counts that a limit was reached.
+    pub(crate) fn reached(&self, limit: Limit) {
+        // In the order of their declaration, as in `ALL`.
+        self.limits[limit as usize].add(1);
+    }
+
     /// Writes them in Prometheus' text format, version 0.0.4.
     pub(crate) fn write(&self, connections: usize, rooms: usize) -> String {
         let mut text = String::new();
@@ -50,6 +107,12 @@ impl Metrics {
             ("parlor_sent_bytes_total", "Bytes sent to clients.", &self.bytes_out),
         ] {
             put(name, "counter", help, counter.get());
+        }
+        let name = "parlor_limit_reached_total";
+        let _ = writeln!(text, "# HELP {name} Times that a limit was reached, by its name.");
+        let _ = writeln!(text, "# TYPE {name} counter");
+        for (limit, counter) in Limit::ALL.iter().zip(&self.limits) {
+            let _ = writeln!(text, "{name}{{limit=\"{}\"}} {}", limit.as_str(), counter.get());
         }
         text
     }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, info_span};
 
 use crate::bulletin::Bulletin;
+use crate::metrics::Limit;
 use crate::protocol::limits::{STOP, TURNED_AWAY};
 use crate::room::{Hub, Visit, Visitors};
 use crate::session::{End, Opening, Session, turn_away};
@@ -58,9 +59,6 @@ pub(crate) enum Place {
     TurnedAway(OwnedSemaphorePermit),
 }
 
-/// The limit that has no place left, by the name of its flag.
-pub(crate) type Full = &'static str;
-
 impl Reception {
     pub(crate) fn new(hub: Hub) -> Reception {
         let places = hub.config().max_connections.min(Semaphore::MAX_PERMITS);
@@ -87,24 +85,31 @@ impl Reception {
         self.0.bulletin.connections()
     }
 
-    /// Finds a place for a connection.
-    pub(crate) fn admit(&self, address: Option<SocketAddr>) -> Result<Admission, Full> {
-        let place = self.0.places.clone().try_acquire_owned().map_err(|_| "max-connections")?;
+    /// Finds a place for a connection; `None` if a limit is reached, which is counted.
+    pub(crate) fn admit(&self, address: Option<SocketAddr>) -> Option<Admission> {
+        let Ok(place) = self.0.places.clone().try_acquire_owned() else {
+            self.turned_away(address, Limit::MaxConnections);
+            return None;
+        };
+        Some(Admission { visit: self.count(address)?, _place: place })
+    }
+
+    fn count(&self, address: Option<SocketAddr>) -> Option<Visit> {
         let most = self.0.hub.config().max_per_address;
         let visit = self.0.visitors.enter(address.map(|address| address.ip()), most);
-        Ok(Admission { visit: visit.map_err(|_| "max-per-address")?, _place: place })
+        visit.map_err(|_| self.turned_away(address, Limit::MaxPerAddress)).ok()
+    }
+
+    /// Counts and logs that a connection finds no place.
+    pub(crate) fn turned_away(&self, peer: Option<SocketAddr>, limit: Limit) {
+        debug!(?peer, limit = limit.as_str(), "turned away");
+        self.hub().metrics().reached(limit);
     }
 
     /// The same place for a connection whose address shows late.
     #[cfg(feature = "web")]
-    pub(crate) fn move_to(
-        &self,
-        address: SocketAddr,
-        admission: Admission,
-    ) -> Result<Admission, Full> {
-        let most = self.0.hub.config().max_per_address;
-        let visit = self.0.visitors.enter(Some(address.ip()), most);
-        Ok(Admission { visit: visit.map_err(|_| "max-per-address")?, ..admission })
+    pub(crate) fn move_to(&self, address: SocketAddr, admission: Admission) -> Option<Admission> {
+        Some(Admission { visit: self.count(Some(address))?, ..admission })
     }
 
     /// Lets one be told that there is no place; `None` if too many are being told.
@@ -118,9 +123,8 @@ impl Reception {
         T: Transport + Send + 'static,
     {
         match self.admit(address) {
-            Ok(admission) => self.spawn(self.clone().converse(transport, address, admission)),
-            Err(limit) => {
-                debug!(peer = ?address, limit, "turned away");
+            Some(admission) => self.spawn(self.clone().converse(transport, address, admission)),
+            None => {
                 let permit = self.may_turn_away();
                 self.spawn(async move {
                     // Past even this bound the connection is closed without a word.
@@ -137,11 +141,8 @@ impl Reception {
     #[cfg(feature = "tls")]
     pub(crate) fn find_place(&self, address: SocketAddr) -> Option<Place> {
         match self.admit(Some(address)) {
-            Ok(admission) => Some(Place::Admitted(admission)),
-            Err(limit) => {
-                debug!(peer = %address, limit, "turned away");
-                self.0.turned_away.clone().try_acquire_owned().ok().map(Place::TurnedAway)
-            }
+            Some(admission) => Some(Place::Admitted(admission)),
+            None => self.may_turn_away().map(Place::TurnedAway),
         }
     }
 
@@ -191,6 +192,9 @@ impl Reception {
                 Some((end, counts)) => {
                     if matches!(end, End::Tls) {
                         info!(connection, "a TLS hello came on a port that speaks plain lines");
+                    }
+                    if let Some(limit) = end.limit() {
+                        self.hub().metrics().reached(limit);
                     }
                     let (reason, lines, messages) = (end.as_str(), counts.lines, counts.messages);
                     let (bytes_in, bytes_out) = (counts.bytes_in, counts.bytes_out);

@@ -1,4 +1,4 @@
-//! The server: bind, accept, drain.
+//! The server: bind, serve, drain.
 
 use std::fmt;
 use std::io;
@@ -9,13 +9,13 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::warn;
 
+use crate::accept::accept;
 use crate::config::Config;
 use crate::door::Door;
 use crate::protocol::limits::{
-    ACCEPT_BACKLOG, ACCEPT_REST, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES,
-    SEND_BUFFER_BYTES, USER_TIMEOUT,
+    ACCEPT_BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, SEND_BUFFER_BYTES,
+    USER_TIMEOUT,
 };
 use crate::reception::Reception;
 use crate::room::Hub;
@@ -179,21 +179,6 @@ impl Server {
         let store = self.0.store.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(store) = store {
             store.ended().await;
-        }
-    }
-}
-
-async fn accept(reception: Reception, door: Door, listener: TcpListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => door.open(&reception, stream, address),
-            // The peer was gone before it was accepted: the next one is not.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                // No file or no memory: trying again at once would only spin.
-                warn!(%error, "cannot accept");
-                tokio::time::sleep(ACCEPT_REST).await;
-            }
         }
     }
 }

@@ -131,6 +131,9 @@ pub const QR_BYTES: usize = 200;
 pub const ACCEPT_BACKLOG: i32 = 1024;
 /// How long accepting rests after the system had no file or memory for a connection.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Reads of [`READ_BYTES`] that are made of a connection that there is no file for, so that the word
+/// it gets isn't lost with what it has sent.
+pub const TURNED_AWAY_READS: usize = 8;
 /// Connections past the limits that are being told so at one time.
 pub const TURNED_AWAY: usize = 256;
 /// Wrong codes, tokens and operator secrets in a [`GUESS_WINDOW`] after which an address waits.

@@ -10,7 +10,7 @@ use super::{
     Entered, Head, Keeper, KeptRoom, Ordered, Promise, Refusal, Room, Seat, Shared, Visit,
 };
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::protocol::limits::{
     CODE_MAX_CHARS, CODE_MIN_CHARS, CODE_REST, CODES_RESTING, TOTAL_BACKLOG_BYTES, UNENTERED,
 };
@@ -125,12 +125,12 @@ impl Hub {
     /// The room, and when it may be told of.
     pub(crate) fn make_room(&self, visit: &Visit) -> Ordered<Arc<Room>> {
         self.expire(Instant::now());
-        let unentered = visit.make_room().map_err(|_| Refusal::Busy)?;
+        let unentered = visit.make_room().map_err(|_| self.busy(Limit::UnenteredRooms))?;
         let config = self.config();
         let mut rooms = self.rooms();
         let lobbies = usize::from(config.lobby.is_some());
         if rooms.by_code.len() - lobbies >= config.max_rooms {
-            return Err(Refusal::Busy);
+            return Err(self.busy(Limit::MaxRooms));
         }
         let code = rooms.free_code(config);
         let room = Room::new(code, false, self.0.shared.clone());
@@ -138,6 +138,11 @@ impl Hub {
         rooms.by_code.insert(code, room.clone());
         rooms.taken[code.as_str().len()] += 1;
         Ok((room, promise))
+    }
+
+    fn busy(&self, limit: Limit) -> Refusal {
+        self.metrics().reached(limit);
+        Refusal::Busy
     }
 
     /// Waits until a room that was made is kept; if it can't be, it is gone.

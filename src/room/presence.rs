@@ -9,6 +9,7 @@ use super::log::Cursor;
 use super::members::{Held, Member, Presence};
 use super::timetable::Ending;
 use super::{Closed, Ended, NOBODY, Refusal, Room, SeatKey, State, Undo, Visit};
+use crate::metrics::Limit;
 use crate::protocol::{Bye, ByeReason, Event, LeftReason, Line, Name, TokenHash};
 
 /// A seat that somebody has taken, for the first time or again.
@@ -44,6 +45,7 @@ impl Room {
                 return Err(Refusal::NameTaken);
             }
             if state.members.seats() >= self.shared.config.max_members {
+                self.shared.metrics.reached(Limit::MaxMembers);
                 return Err(Refusal::RoomFull);
             }
             if let Some(appointment) = state.unentered.take() {

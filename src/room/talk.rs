@@ -6,6 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::members::{Member, Private};
 use super::{Ordered, Promise, Refusal, Room, Said, SeatKey, State, Undo, Unmet};
+use crate::metrics::Limit;
 use crate::protocol::limits::{TELL_BYTES, TELLS_WAITING};
 use crate::protocol::{Event, HistoryRange, Line, Name, Text, TokenHash, User};
 
@@ -59,6 +60,7 @@ impl Room {
             let member = members.get_mut(slot).ok_or(Refusal::NoSuchUser)?;
             let over_all = self.shared.tell_bytes.load(Ordering::Relaxed) + line.len();
             if member.tells_waiting() >= TELLS_WAITING || over_all > TELL_BYTES {
+                self.shared.metrics.reached(Limit::Tells);
                 return Err(Refusal::SlowDown);
             }
             self.shared.tell_bytes.fetch_add(line.len(), Ordering::Relaxed);

@@ -9,9 +9,11 @@ use tokio::time::Instant;
 
 use super::wire::{trace, trace_bad};
 use super::{End, Session};
+use crate::metrics::Limit;
 use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
-    Command, Ending, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply, Verb,
+    BadLine, Command, Ending, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply,
+    Verb,
 };
 use crate::room::{Ended, Entered, Ordered, Refusal, Seat};
 use crate::transport::{Received, Transport};
@@ -79,6 +81,9 @@ impl<T: Transport> Session<T> {
                 trace_bad(&self.hub, why, &bytes);
                 self.begin_line(ending).await?;
                 self.settle().await?;
+                if why == BadLine::TooLong {
+                    self.hub.metrics().reached(Limit::Line);
+                }
                 self.reject(&why.into());
             }
             Some(Received::Line(line, ending)) => {
@@ -437,6 +442,7 @@ impl<T: Transport> Session<T> {
         if !self.visit.must_wait(Instant::now()) {
             return Ok(true);
         }
+        self.hub.metrics().reached(Limit::Guesses);
         self.flush().await?;
         let mut delay = Box::pin(tokio::time::sleep(GUESS_DELAY));
         let waited = poll_fn(|cx| match self.stop.is_some() || self.news.poll_stopping(cx) {

@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::bulletin::{News, Subscription};
 use crate::config::Config;
+use crate::metrics::Limit;
 use crate::protocol::limits::{
     FLUSH_BYTES, LINE_BYTES, LINGER, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
 };
@@ -199,6 +200,8 @@ impl<T: Transport> Session<T> {
             } else if !self.inbox.is_empty() {
                 something = true;
             }
+        } else if self.pace.begins_to_wait() {
+            self.hub.metrics().reached(Limit::Rate);
         }
         // The last, because the session may fall asleep.
         if let Poll::Ready(result) = self.poll_follow(cx, !something) {
@@ -318,7 +321,10 @@ impl<T: Transport> Session<T> {
             self.refuse_rest();
             return Poll::Ready(End::Shutdown);
         }
-        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+        let stall = self.stall.get_or_insert_with(|| {
+            self.hub.metrics().reached(Limit::SendBuffer);
+            Box::pin(tokio::time::sleep(STALL))
+        });
         stall.as_mut().poll(cx).map(|()| End::Slow)
     }
 
@@ -497,6 +503,11 @@ impl End {
             End::Broken | End::Http | End::Tls => return None,
         };
         Some(Bye::new(reason))
+    }
+
+    /// The limit that was reached, if one was.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        matches!(self, End::Slow).then_some(Limit::Stall)
     }
 
     /// The word that the log has for it.

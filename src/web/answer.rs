@@ -15,6 +15,8 @@ use crate::protocol::limits::QR_BYTES;
 use crate::reception::Reception;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
+const FULL: &str = "The server is full. Try again later.\n";
+const RETRY_AFTER_SECS: &str = "10";
 
 /// One of the page's files.
 pub(super) fn file(kind: &'static str, bytes: &'static [u8]) -> Answer {
@@ -57,8 +59,20 @@ pub(super) fn refusal(why: Refused) -> Answer {
 
 /// There is no place for one more.
 pub(super) fn full() -> Answer {
-    let answer = text(StatusCode::SERVICE_UNAVAILABLE, "The server is full. Try again later.\n");
-    with(with(answer, header::CONNECTION, "close"), header::RETRY_AFTER, "10")
+    let answer = text(StatusCode::SERVICE_UNAVAILABLE, FULL);
+    with(with(answer, header::CONNECTION, "close"), header::RETRY_AFTER, RETRY_AFTER_SECS)
+}
+
+/// The same for a connection whose request is not waited for.
+pub(crate) fn busy() -> String {
+    let length = FULL.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\n\
+         Content-Type: {PLAIN}\r\n\
+         Content-Length: {length}\r\n\
+         Retry-After: {RETRY_AFTER_SECS}\r\n\
+         Connection: close\r\n\r\n{FULL}"
+    )
 }
 
 /// The end of a WebSocket's handshake.

@@ -20,10 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 
+pub(crate) use answer::busy;
 #[cfg(feature = "tls")]
 pub(crate) use answer::not_https;
 pub(crate) use guard::Entrance;
 
+use crate::metrics::Limit;
 use crate::protocol::limits::{HEADER_BYTES, HEADER_TIMEOUT, LINGER};
 use crate::reception::{Admission, Reception};
 use crate::transport::{Socket, WebSocket};
@@ -61,9 +63,8 @@ pub(crate) async fn serve<S: Stream>(
     // Whose connection it is that a proxy makes shows in the request.
     let address = (!reception.hub().config().trust_proxy).then_some(peer);
     let (place, turned_away) = match reception.admit(address) {
-        Ok(admission) => (Some(admission), None),
-        Err(limit) => {
-            debug!(%peer, limit, "turned away");
+        Some(admission) => (Some(admission), None),
+        None => {
             // Past even this bound the connection is closed without a word.
             let Some(permit) = reception.may_turn_away() else { return };
             (None, Some(permit))
@@ -91,6 +92,9 @@ pub(crate) async fn serve<S: Stream>(
         }
         result = connection.as_mut() => {
             if let Err(error) = result {
+                if error.is_timeout() {
+                    reception.hub().metrics().reached(Limit::Handshake);
+                }
                 debug!(%peer, %error, "an HTTP connection broke");
             }
         }
@@ -144,11 +148,8 @@ impl Caller {
         if config.trust_proxy {
             peer = guard::forwarded_for(&request, peer);
             admission = match self.reception.move_to(peer, admission) {
-                Ok(admission) => admission,
-                Err(limit) => {
-                    debug!(%peer, limit, "turned away");
-                    return answer::full();
-                }
+                Some(admission) => admission,
+                None => return answer::full(),
             };
         }
         let upgraded = hyper::upgrade::on(&mut request);

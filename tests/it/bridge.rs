@@ -538,13 +538,22 @@ async fn metrics_move_and_tell_no_room_no_name_and_no_text() {
     for secret in [code, "zacharias", "wilhelmine", "rhabarber", "BOGUS", "127.0.0.1"] {
         assert!(!after.contains(secret), "{secret} is told: {after}");
     }
-    // The text format: a help, a type, a value, for each.
-    let lines: Vec<_> = after.lines().collect();
-    for metric in lines.chunks(3) {
-        let name = metric[2].split(' ').next().expect("a name");
-        assert!(metric[0].starts_with(&format!("# HELP {name} ")), "{metric:?}");
+    // The text format: a help, a type, values, for each.
+    let mut lines = after.lines().peekable();
+    while let Some(help) = lines.next() {
+        let name = help.strip_prefix("# HELP ").and_then(|help| help.split(' ').next());
+        let name = name.unwrap_or_else(|| panic!("{help}"));
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-        assert_eq!(metric[1], format!("# TYPE {name} {kind}"));
+        assert_eq!(lines.next().expect("a type"), format!("# TYPE {name} {kind}"));
+        let mut values = 0;
+        while let Some(value) = lines.next_if(|line| !line.starts_with('#')) {
+            let labels = value.strip_prefix(name).and_then(|rest| rest.rsplit_once(' '));
+            let (labels, number) = labels.unwrap_or_else(|| panic!("{value} of {name}"));
+            assert!(labels.is_empty() || labels.starts_with("{limit=\""), "{value}");
+            assert!(number.parse::<u64>().is_ok(), "{value}");
+            values += 1;
+        }
+        assert!(values > 0, "no value of {name}");
     }
     assert!(after.ends_with('\n'));
 }
@@ -1558,6 +1567,8 @@ async fn a_thousand_slow_heads_are_cut_off_while_the_chat_goes_on() {
     let took = start.elapsed();
     println!("all closed after {took:?}; {rounds} messages, the slowest {slowest:?}");
     assert!(took < Duration::from_secs(10), "{took:?}");
+    let metrics = server.server.metrics();
+    assert!(metrics.contains(&format!("{{limit=\"handshake\"}} {SLOW}\n")), "{metrics}");
     assert!(rounds > 50 && slowest < Duration::from_secs(2), "{rounds} rounds, {slowest:?}");
     assert_eq!(get(address, "/").await.status, 200);
 }

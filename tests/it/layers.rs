@@ -13,15 +13,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("room", &["protocol", "config", "metrics"]),
     ("store", &["protocol", "room"]),
     ("transport", &["protocol"]),
-    ("session", &["protocol", "config", "bulletin", "room", "transport"]),
-    ("reception", &["protocol", "bulletin", "room", "transport", "session"]),
-    ("web", &["protocol", "reception", "transport"]),
-    ("door", &["protocol", "reception", "tls", "transport", "web"]),
-    ("server", &["protocol", "config", "door", "reception", "room", "store", "transport", "web"]),
+    ("session", &["protocol", "config", "bulletin", "metrics", "room", "transport"]),
+    ("reception", &["protocol", "bulletin", "metrics", "room", "transport", "session"]),
+    ("web", &["protocol", "metrics", "reception", "transport"]),
+    ("door", &["protocol", "metrics", "reception", "tls", "transport", "web"]),
+    ("accept", &["protocol", "door", "metrics", "reception"]),
+    (
+        "server",
+        &["accept", "protocol", "config", "door", "reception", "room", "store", "transport", "web"],
+    ),
 ];
 
 /// Who may know sockets.
-const KNOW_SOCKETS: &[&str] = &["transport", "web", "door", "server"];
+const KNOW_SOCKETS: &[&str] = &["accept", "transport", "web", "door", "server"];
 
 /// How sockets are named.
 const SOCKETS: &[&str] = &["tokio::net", "socket2", "std::net::Tcp", "std::net::Udp"];

@@ -9,6 +9,7 @@ mod client;
 mod command_line;
 mod examples;
 mod grammar;
+mod hostile;
 mod layers;
 mod library;
 mod limits;

@@ -1,0 +1,162 @@
+//! A hostile world: limits that are reached and counted, and faults that stay where they are.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use parlor::Config;
+use tokio::process::Command;
+
+use crate::binary::{Daemon, Plain};
+use crate::client::TestServer;
+use crate::support::{Client, WIDE, attach, pass, seconds, settle};
+
+/// How often a limit was reached, as the metrics tell.
+fn reached(metrics: &str, limit: &str) -> u64 {
+    let name = format!("parlor_limit_reached_total{{limit=\"{limit}\"}} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    value.unwrap_or_else(|| panic!("{limit} in {metrics}")).parse().expect("a number")
+}
+
+/// Clients with this address, to which limits apply.
+async fn stranger(server: &TestServer) -> Client {
+    Client::from(server, "192.0.2.1:5000").await.patient()
+}
+
+// clause: LIMIT-1, LIMIT-2, LIMIT-3, LIMIT-4, LIMIT-5
+#[tokio::test(start_paused = true)]
+async fn every_limit_that_is_reached_is_counted_by_its_name() {
+    let mut config = Config::default();
+    (config.max_connections, config.max_per_address) = (6, 2);
+    (config.max_rooms, config.max_members, config.burst) = (65, 2, 200);
+    let server = TestServer::start(config);
+    let is_counted = |limit: &str, times: u64| {
+        let metrics = server.server.metrics();
+        assert_eq!(reached(&metrics, limit), times, "{limit}: {metrics}");
+    };
+    let mut ann = stranger(&server).await.join("LOBBY", "ann").await;
+    let mut other = stranger(&server).await;
+    let mut third = Client::over(attach(&server, Some("192.0.2.1:5000"), WIDE)).patient();
+    assert!(third.line().await.starts_with("BYE busy "));
+    is_counted("max-per-address", 1);
+    let mut local = Client::pipe(&server, WIDE).await.patient().join("LOBBY", "local").await;
+    ann.expect("JOINED local").await;
+    other.send("JOIN LOBBY other").await;
+    other.expect("ERR JOIN room-full ").await;
+    is_counted("max-members", 1);
+
+    for _ in 0..64 {
+        other.send("CREATE").await;
+        other.expect("OK CREATE ").await;
+    }
+    other.send("CREATE").await;
+    other.expect("ERR CREATE busy ").await;
+    is_counted("unentered-rooms", 1);
+    local.send("CREATE").await;
+    local.expect("OK CREATE ").await;
+    local.send("CREATE").await;
+    local.expect("ERR CREATE busy ").await;
+    is_counted("max-rooms", 1);
+
+    other.send(&"x".repeat(5000)).await;
+    other.expect("ERR * line-too-long ").await;
+    is_counted("line", 1);
+    for _ in 0..21 {
+        other.send("JOIN BBBB other").await;
+        other.expect("ERR JOIN no-such-room ").await;
+    }
+    is_counted("guesses", 0);
+    other.send("JOIN BBBB other").await;
+    other.expect("ERR JOIN no-such-room ").await;
+    is_counted("guesses", 1);
+    local.ask("HOLD 60").await;
+    drop(local);
+    settle().await;
+    for _ in 0..100 {
+        ann.send("TELL local psst").await;
+        ann.expect("OK TELL local").await;
+    }
+    ann.send("TELL local psst").await;
+    ann.expect("ERR TELL slow-down ").await;
+    is_counted("tells", 1);
+    is_counted("rate", 0);
+    ann.send(&"PING\n".repeat(200)).await;
+    settle().await;
+    is_counted("rate", 1);
+
+    let pipes: Vec<_> = (0..4).map(|_| attach(&server, None, WIDE)).collect();
+    settle().await;
+    let mut late = Client::over(attach(&server, None, WIDE)).patient();
+    assert!(late.line().await.starts_with("BYE busy "));
+    is_counted("max-connections", 1);
+    drop(pipes);
+    settle().await;
+    let narrow = attach(&server, None, 64);
+    settle().await;
+    is_counted("send-buffer", 1);
+    is_counted("stall", 0);
+    pass(seconds(32)).await;
+    is_counted("stall", 1);
+    drop(narrow);
+}
+
+/// What this daemon's ports file says of the bridge.
+fn web_address(daemon: &Daemon) -> SocketAddr {
+    let json = std::fs::read(daemon.folder().join("ports.json")).expect("the ports file");
+    let ports: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    ports["web"][0].as_str().and_then(|web| web.parse().ok()).expect("an address")
+}
+
+// clause: LIMIT-1
+#[tokio::test]
+async fn past_the_file_limit_all_are_told_so_and_the_others_talk_on() {
+    const MORE: usize = 100;
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 60 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_parlor")]);
+    command.args(["--listen", "127.0.0.1:0", "--web", "127.0.0.1:0"]);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PARLOR_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.kill_on_drop(true).stdin(Stdio::null()).stderr(Stdio::piped());
+    let daemon = Daemon::spawn(command).await;
+    let web = web_address(&daemon);
+    let mut inside = Vec::new();
+    loop {
+        let mut plain = Plain::reach(daemon.addr()).await;
+        let line = plain.line().await;
+        if line.starts_with("BYE busy ") {
+            assert_eq!(plain.rest().await, "");
+            break;
+        }
+        assert!(line.starts_with("HELLO "), "{line}");
+        inside.push(plain);
+        assert!(inside.len() < 60, "more connections than files");
+    }
+    for number in 0..MORE {
+        let mut plain = Plain::reach(if number % 2 == 0 { daemon.addr() } else { web }).await;
+        let beginning = if number % 2 == 0 { "BYE busy " } else { "HTTP/1.1 503 " };
+        let words = plain.rest().await;
+        assert!(words.starts_with(beginning), "{number}: {words:?}");
+    }
+    for (number, plain) in inside.iter_mut().enumerate() {
+        plain.send(format!("PING {number}\n")).await;
+        plain.expect(&format!("OK PING {number}")).await;
+    }
+    // One line in the log, not one for each of them.
+    let log = daemon.stderr_shows("cannot accept").await;
+    assert_eq!(log.matches("cannot accept").count(), 2, "one a port: {log}");
+    // A place that is free is given.
+    inside.truncate(10);
+    for plain in &mut inside {
+        plain.send("PING\n").await;
+        plain.expect("OK PING").await;
+    }
+    let mut again = Plain::reach(daemon.addr()).await;
+    while again.line().await.starts_with("BYE busy ") {
+        again = Plain::reach(daemon.addr()).await;
+    }
+    let mut http = Plain::reach(web).await;
+    http.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(reached(&http.rest().await, "files") > MORE as u64);
+}
