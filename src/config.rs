@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::protocol::limits::{CODE_MIN_CHARS, HISTORY_MESSAGES};
+use crate::protocol::limits::{CODE_MIN_CHARS, HISTORY_MESSAGES, TOTAL_HISTORY_BYTES};
 use crate::protocol::{RoomCode, Time};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
@@ -43,6 +43,9 @@ pub struct Config {
     pub hold: u64,
     /// Messages of history a room keeps (never more than 1 MiB of them).
     pub history: usize,
+    /// Bytes of history over all rooms, counted in encoded `MSG` lines. Past it the room that has
+    /// been silent for longest loses its oldest messages first.
+    pub max_history: usize,
     /// Characters of a new room's code; 4 to 16.
     pub code_length: usize,
     /// The room that always exists; `None` for none.
@@ -84,6 +87,7 @@ impl Default for Config {
             burst: 100,
             hold: 30,
             history: HISTORY_MESSAGES,
+            max_history: TOTAL_HISTORY_BYTES,
             code_length: CODE_MIN_CHARS,
             lobby: RoomCode::lobby("LOBBY").ok(),
             oper_secret: None,

@@ -53,6 +53,8 @@ limits! {
     Line = "line",
     /// Lines a second: a client was made to wait.
     Rate = "rate",
+    /// Bytes of history over all rooms: the oldest were forgotten.
+    MaxHistory = "max-history",
     /// `TELL`s that wait: one more was refused.
     Tells = "tells",
     /// Wrong guesses of an address: a look-up was made to wait.
@@ -86,7 +88,7 @@ impl Metrics {
     }
 
     /// Writes them in Prometheus' text format, version 0.0.4.
-    pub(crate) fn write(&self, connections: usize, rooms: usize) -> String {
+    pub(crate) fn write(&self, connections: usize, rooms: usize, history: usize) -> String {
         let mut text = String::new();
         let mut put = |name: &str, kind: &str, help: &str, value: u64| {
             // Writing to a String doesn't fail.
@@ -95,6 +97,7 @@ impl Metrics {
         let gauge = "gauge";
         put("parlor_connections", gauge, "Connections at this moment.", connections as u64);
         put("parlor_rooms", gauge, "Rooms at this moment, the lobby among them.", rooms as u64);
+        put("parlor_history_bytes", gauge, "Bytes of history over all rooms.", history as u64);
         if let Some(bytes) = resident_bytes() {
             put("process_resident_memory_bytes", gauge, "Resident memory in bytes.", bytes);
         }

@@ -213,7 +213,8 @@ impl Reception {
 
     /// What happened so far, in Prometheus' text format.
     pub(crate) fn metrics(&self) -> String {
-        self.hub().metrics().write(self.connections(), self.hub().rooms_now())
+        let hub = self.hub();
+        hub.metrics().write(self.connections(), hub.rooms_now(), hub.history_bytes())
     }
 
     /// Completes when the server takes nobody in any more.

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use parlor::protocol::limits::{CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS};
+use parlor::protocol::limits::{
+    CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS, TOTAL_HISTORY_BYTES,
+};
 use parlor::protocol::{BadText, RoomCode, Text};
 use parlor::{Config, Server};
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,6 +85,12 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", env = "PARLOR_HISTORY")]
     #[arg(default_value_t = Config::default().history)]
     history: usize,
+
+    /// MiB of history over all rooms; past it the room that has been silent for longest loses its
+    /// oldest messages first
+    #[arg(long, value_name = "MIB", env = "PARLOR_MAX_HISTORY")]
+    #[arg(default_value_t = (TOTAL_HISTORY_BYTES >> 20) as u32)]
+    max_history: u32,
 
     /// Characters of a new room's code, 4 to 16
     #[arg(long, value_name = "N", env = "PARLOR_CODE_LENGTH")]
@@ -219,6 +227,7 @@ impl Serve {
         config.burst = self.burst;
         config.hold = self.hold;
         config.history = self.history;
+        config.max_history = (self.max_history as usize) << 20;
         config.code_length = self.code_length as usize;
         config.lobby = (!self.no_lobby).then_some(self.lobby);
         config.oper_secret = self.oper_secret()?;

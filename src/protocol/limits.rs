@@ -41,6 +41,9 @@ pub const BATCH_BYTES: usize = 64 << 10;
 pub const HISTORY_MESSAGES: usize = 1000;
 /// Bytes of history a room keeps, counted in encoded `MSG` lines.
 pub const HISTORY_BYTES: usize = 1 << 20;
+/// The same over all rooms, unless [`Config::max_history`](crate::Config::max_history) says
+/// otherwise.
+pub const TOTAL_HISTORY_BYTES: usize = 128 << 20;
 /// Bytes beyond its history that a room keeps for members who are still reading.
 pub const ROOM_BACKLOG_BYTES: usize = 16 << 20;
 /// The same over all rooms.

@@ -1,5 +1,5 @@
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
@@ -55,19 +55,23 @@ impl Hub {
 
     /// A hub whose rooms are kept, with those that were kept before. Armed seats are held for
     /// [`RESTART_HOLD`] from now on.
-    pub(crate) fn kept(config: Config, keeper: Option<Keeper>, kept: Vec<KeptRoom>) -> Hub {
+    pub(crate) fn kept(config: Config, keeper: Option<Keeper>, mut kept: Vec<KeptRoom>) -> Hub {
         let shared = Shared {
             config,
             timetable: Timetable::default(),
             metrics: Metrics::default(),
             tell_bytes: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
+            history: AtomicUsize::new(0),
+            spoken: AtomicU64::new(0),
             keeper,
         };
         let shared = Arc::new(shared);
         let mut rooms = Rooms::default();
         // Who was the lobby once and isn't any more waits in the store until he is again.
         let is_away = |head: &Head| head.is_lobby && shared.config.lobby != Some(head.code);
+        // Who was silent for longest before is so now.
+        kept.sort_by_key(|kept| kept.head.last_time);
         for kept in kept.into_iter().filter(|kept| !is_away(&kept.head)) {
             let (code, is_lobby) = (kept.head.code, shared.config.lobby == Some(kept.head.code));
             let room = Room::restore(kept, is_lobby, shared.clone());
@@ -79,7 +83,9 @@ impl Hub {
         {
             rooms.by_code.insert(code, Room::new(code, true, shared.clone()));
         }
-        Hub(Arc::new(Inner { shared, rooms: Mutex::new(rooms) }))
+        let hub = Hub(Arc::new(Inner { shared, rooms: Mutex::new(rooms) }));
+        hub.relieve_history();
+        hub
     }
 
     /// Makes an empty room. It is gone if nobody joins within 10 minutes.
@@ -251,6 +257,7 @@ impl Hub {
     /// Where rooms keep too much for slow readers, all together: takes it from under the slowest
     /// of the room that keeps most.
     pub(super) fn relieve(&self) {
+        self.relieve_history();
         let shared = &self.0.shared;
         let over = || {
             let backlog = shared.backlog.load(Ordering::Relaxed);
@@ -269,6 +276,35 @@ impl Hub {
         }
     }
 
+    /// Where the histories of all rooms are too much together: takes the oldest messages of the
+    /// rooms that have been silent for longest.
+    fn relieve_history(&self) {
+        let shared = &self.0.shared;
+        let most = shared.config.max_history;
+        if shared.history.load(Ordering::Relaxed) <= most {
+            return;
+        }
+        shared.metrics.reached(Limit::MaxHistory);
+        let mut rooms: Vec<_> = self.rooms().by_code.values().cloned().collect();
+        rooms.sort_by_cached_key(|room| room.spoke_at.load(Ordering::Relaxed));
+        // Some more than must be, so that it isn't looked for again at the next message.
+        let most = most - (most / HISTORY_RELIEF).min(most);
+        for room in rooms {
+            let over = shared.history.load(Ordering::Relaxed).saturating_sub(most);
+            if over == 0 {
+                break;
+            }
+            if room.history.load(Ordering::Relaxed) > 0 {
+                room.shrink_history(over);
+            }
+        }
+    }
+
+    /// Bytes of the histories of all rooms.
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.0.shared.history.load(Ordering::Relaxed)
+    }
+
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -277,6 +313,9 @@ impl Hub {
 /// Bytes taken at once when all rooms together keep too much, so that it isn't looked for again
 /// at the next message.
 const RELIEF_BYTES: usize = 1 << 20;
+
+/// This part of all history is taken at once.
+const HISTORY_RELIEF: usize = 32;
 
 impl Rooms {
     /// A code that is neither in use nor at rest. When half of all codes of a length are taken, a

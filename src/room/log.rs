@@ -124,12 +124,7 @@ impl Log {
         self.history.push_back(line.clone());
         self.push(line, true, false, author);
         while self.has_too_much() {
-            let id = self.first_kept();
-            let Some(line) = self.history.pop_front() else { break };
-            self.history_bytes -= line.len();
-            if id > self.before_tail() {
-                self.backlog += line.len();
-            }
+            self.forget_oldest();
         }
     }
 
@@ -223,6 +218,33 @@ impl Log {
             self.pop_front();
         }
         self.forget_what_nobody_needs();
+    }
+
+    /// Bytes of the history.
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.history_bytes
+    }
+
+    /// Takes the oldest messages out of the history, at least so many bytes or all. Who is still
+    /// reading gets them all the same.
+    pub(crate) fn shrink_history(&mut self, by: usize) {
+        let most = self.history_bytes.saturating_sub(by);
+        while self.history_bytes > most {
+            self.forget_oldest();
+        }
+        if self.history.is_empty() {
+            self.history = VecDeque::new();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let id = self.first_kept();
+        if let Some(line) = self.history.pop_front() {
+            self.history_bytes -= line.len();
+            if id > self.before_tail() {
+                self.backlog += line.len();
+            }
+        }
     }
 
     fn has_too_much(&self) -> bool {
@@ -326,6 +348,7 @@ mod tests {
         Read(usize, usize),
         Leave(usize),
         Shrink(usize),
+        Forget(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -336,6 +359,7 @@ mod tests {
             4 => (0..8usize, 1..9usize).prop_map(|(who, lines)| Step::Read(who, lines)),
             1 => (0..8usize).prop_map(Step::Leave),
             1 => (0..60usize).prop_map(Step::Shrink),
+            1 => (0..9usize).prop_map(Step::Forget),
         ]
     }
 
@@ -363,6 +387,7 @@ mod tests {
                     Step::Leave(who) if who < readers.len() => log.leave(readers.remove(who).cursor),
                     Step::Read(who, lines) if who < readers.len() => read(&mut log, &mut readers[who], lines),
                     Step::Shrink(most) => log.shrink_backlog(most),
+                    Step::Forget(bytes) => log.shrink_history(bytes),
                     Step::Leave(_) | Step::Read(..) => {}
                 }
                 check(&log, &readers);

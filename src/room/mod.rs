@@ -26,7 +26,7 @@ mod talk;
 mod timetable;
 mod visitors;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::Waker;
 
@@ -67,6 +67,10 @@ pub(crate) struct Shared {
     tell_bytes: AtomicUsize,
     /// Bytes that rooms keep for readers who are behind.
     backlog: AtomicUsize,
+    /// Bytes of the histories of all rooms.
+    history: AtomicUsize,
+    /// Runs of messages that were said in any room.
+    spoken: AtomicU64,
     /// Where rooms are kept beyond the server's life; `None`: nowhere.
     keeper: Option<Keeper>,
 }
@@ -81,6 +85,10 @@ pub(crate) struct Room {
     shared: Arc<Shared>,
     /// What this room has added to the shared backlog; written under the state's lock.
     backlog: AtomicUsize,
+    /// The same of the shared bytes of history.
+    history: AtomicUsize,
+    /// When something was said here last, by the order over all rooms; it may lag a little.
+    spoke_at: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -129,8 +137,16 @@ impl Room {
             entered: is_lobby,
             keeping: shared.keeper.as_ref().map(|keeper| Box::new(keeper.found())),
         };
-        let (backlog, state) = (AtomicUsize::new(0), Mutex::new(state));
-        Arc::new_cyclic(|this| Room { code, is_lobby, this: this.clone(), shared, backlog, state })
+        Arc::new_cyclic(|this| Room {
+            code,
+            is_lobby,
+            this: this.clone(),
+            shared,
+            backlog: AtomicUsize::new(0),
+            history: AtomicUsize::new(0),
+            spoke_at: AtomicU64::new(0),
+            state: Mutex::new(state),
+        })
     }
 
     /// A room as it was kept. Its armed seats are held, and without one it waits for its people.
@@ -155,7 +171,9 @@ impl Room {
             state.members.host = state.members.slot_of_seat(head.host);
             room.find_host(&mut state);
             state.keeping = Some(Box::new(Keeping::restore(number, head)));
+            room.account(&state);
         }
+        room.speak();
         room
     }
 
@@ -201,6 +219,17 @@ impl Room {
             self.backlog.store(now, Ordering::Relaxed);
             self.shared.backlog.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
         }
+        let (now, before) = (state.log.history_bytes(), self.history.load(Ordering::Relaxed));
+        if now != before {
+            self.history.store(now, Ordering::Relaxed);
+            self.shared.history.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that something is said here now.
+    fn speak(&self) {
+        let at = self.shared.spoken.fetch_add(1, Ordering::Relaxed) + 1;
+        self.spoke_at.store(at, Ordering::Relaxed);
     }
 
     /// Counts an empty room for its creator, and lets it go if nobody comes.
@@ -233,6 +262,11 @@ impl Room {
         self.lock_state().entered
     }
 
+    /// Takes so many bytes of the oldest history, or all.
+    fn shrink_history(&self, by: usize) {
+        self.change(|state| state.log.shrink_history(by));
+    }
+
     /// Takes bytes from under the readers furthest behind.
     fn shrink_backlog(&self, by: usize) {
         self.change(|state| state.log.shrink_backlog(state.log.backlog().saturating_sub(by)));
@@ -251,6 +285,7 @@ impl Shared {
 impl Drop for Room {
     fn drop(&mut self) {
         self.shared.backlog.fetch_sub(*self.backlog.get_mut(), Ordering::Relaxed);
+        self.shared.history.fetch_sub(*self.history.get_mut(), Ordering::Relaxed);
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.shared.forget_tells(state.members.mailboxes());
     }

@@ -24,6 +24,7 @@ impl Room {
                 return Err(Refusal::Muted);
             }
             member.said += texts.len() as u64;
+            self.speak();
             let name = member.name.clone();
             // Who speaks is awake: his own message need not wake him.
             let mut ticket = std::mem::take(&mut member.ticket);

@@ -384,6 +384,49 @@ async fn past_64_mib_over_all_rooms_keep_less() {
     assert!(kept > SERVER_BYTES - (2 << 20), "only {kept} bytes were kept");
 }
 
+// clause: LIMIT-8
+#[tokio::test]
+async fn past_the_bound_of_all_histories_the_most_silent_rooms_forget_first() {
+    const MOST: usize = 256 << 10;
+    let mut config = Config::default();
+    config.max_history = MOST;
+    let server = TestServer::start(config);
+    let hub = server.server.hub();
+    let text = "x".repeat(1000);
+    let mut rooms = Vec::new();
+    for _ in 0..6 {
+        let code = hub.create().expect("a room");
+        let speaker = hub.join(code.as_str(), "speaker").expect("a seat");
+        let reader = hub.join(code.as_str(), "reader").expect("a seat");
+        say(&speaker, 60, &text).await;
+        rooms.push((code, speaker, reader));
+    }
+    let metrics = server.server.metrics();
+    let kept = metrics.lines().find_map(|line| line.strip_prefix("parlor_history_bytes "));
+    let kept: usize = kept.and_then(|kept| kept.parse().ok()).expect("a number");
+    assert!((MOST * 9 / 10..=MOST).contains(&kept), "{kept} of {MOST}");
+    assert!(!metrics.contains("{limit=\"max-history\"} 0"), "{metrics}");
+    // The first room speaks again: now the second has been silent for longest.
+    say(&rooms[0].1, 60, &text).await;
+    let mut client = Client::pipe(&server, WIDE).await;
+    let mut shown = Vec::new();
+    for (code, _, _) in &rooms {
+        let reply = client.ask(&format!("JOIN {code} client 1000")).await;
+        shown.push(reply.len() - 1);
+        client.ask("LEAVE").await;
+    }
+    assert_eq!((shown[1], shown[0], shown[5]), (0, 60, 60), "{shown:?}");
+    assert!(shown[2] < shown[3] && shown[3] <= shown[4], "{shown:?}");
+    // Who was there gets all that was said, forgotten or not.
+    for (number, (_, _speaker, reader)) in rooms.iter_mut().enumerate() {
+        let (skipped, messages, _) = drain(reader, if number == 0 { 120 } else { 60 }).await;
+        assert_eq!((skipped, messages), (0, if number == 0 { 120 } else { 60 }));
+    }
+    drop(rooms);
+    client.fence().await;
+    assert!(server.server.metrics().contains("parlor_history_bytes 0\n"));
+}
+
 // clause: TELL-5
 #[tokio::test]
 async fn at_most_16_mib_of_tells_wait_in_the_whole_server() {
