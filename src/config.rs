@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::protocol::limits::{CODE_MIN_CHARS, HISTORY_MESSAGES, TOTAL_HISTORY_BYTES};
+use crate::protocol::limits::{
+    CODE_MIN_CHARS, FIRST_COMMAND_SECS, HISTORY_MESSAGES, TOTAL_HISTORY_BYTES,
+};
 use crate::protocol::{RoomCode, Time};
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
@@ -56,6 +58,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Connections and held seats of one address; loopback is exempt.
     pub max_per_address: usize,
+    /// Seconds within which the first line of a connection must end, once it has begun.
+    pub first_command: u64,
     /// Rooms at one time, the lobby not counted.
     pub max_rooms: usize,
     /// Seats of one room.
@@ -93,6 +97,7 @@ impl Default for Config {
             oper_secret: None,
             max_connections: 10_000,
             max_per_address: 2_000,
+            first_command: FIRST_COMMAND_SECS,
             max_rooms: 100_000,
             max_members: 10_000,
             store: None,

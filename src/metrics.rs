@@ -63,6 +63,8 @@ limits! {
     SendBuffer = "send-buffer",
     /// How long output may wait: the connection was ended.
     Stall = "stall",
+    /// How long a first line may take that has begun: the connection was ended.
+    FirstCommand = "first-command",
     /// How long a TLS handshake or the head of a request may take: the connection was ended.
     Handshake = "handshake",
 }

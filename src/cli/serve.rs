@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use parlor::protocol::limits::{
-    CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS, TOTAL_HISTORY_BYTES,
+    CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS, LONGEST_WAIT_SECS, TOTAL_HISTORY_BYTES,
 };
 use parlor::protocol::{BadText, RoomCode, Text};
 use parlor::{Config, Server};
@@ -121,6 +121,12 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", env = "PARLOR_MAX_PER_ADDRESS")]
     #[arg(default_value_t = Config::default().max_per_address)]
     max_per_address: usize,
+
+    /// How long a connection's first line may take, once it has begun; silence is no offence
+    #[arg(long, value_name = "SECS", env = "PARLOR_FIRST_COMMAND")]
+    #[arg(default_value_t = Config::default().first_command)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=LONGEST_WAIT_SECS))]
+    first_command: u64,
 
     /// Rooms at one time
     #[arg(long, value_name = "N", env = "PARLOR_MAX_ROOMS")]
@@ -233,6 +239,7 @@ impl Serve {
         config.oper_secret = self.oper_secret()?;
         config.max_connections = self.max_connections;
         config.max_per_address = self.max_per_address;
+        config.first_command = self.first_command;
         config.max_rooms = self.max_rooms;
         config.max_members = self.max_members;
         if let StorePlace::File(file) = &self.store {

@@ -87,6 +87,10 @@ pub const FOLLOW_LINES: usize = 256;
 pub const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// How long a connection may accept no byte while output waits.
 pub const STALL: Duration = Duration::from_secs(30);
+/// The longest that a time which an operator sets for one connection may be, in seconds.
+pub const LONGEST_WAIT_SECS: u64 = 3600;
+/// How long the first line of a connection may take that has begun, in seconds.
+pub const FIRST_COMMAND_SECS: u64 = 60;
 /// How long a client may take for a TLS handshake, from connecting on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that TLS may hold for a client who doesn't read, beside [`SEND_BUFFER_BYTES`].

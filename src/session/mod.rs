@@ -15,6 +15,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -49,6 +50,8 @@ pub(crate) struct Session<T> {
     pace: Pace,
     /// The client's input has ended, and he stays to listen.
     input_ended: bool,
+    /// Counts time while the first line has begun and not ended.
+    first_line: Option<Pin<Box<Sleep>>>,
     /// Counts time while output waits.
     stall: Option<Pin<Box<Sleep>>>,
     stop: Option<Box<Stop>>,
@@ -56,6 +59,8 @@ pub(crate) struct Session<T> {
     stay: bool,
     operator: bool,
     has_resumed: bool,
+    /// The client waits for its pace, which is counted.
+    is_slowed: bool,
     counts: Counts,
 }
 
@@ -93,6 +98,8 @@ pub(crate) enum End {
     /// The seat is gone: replaced, kicked or closed.
     Gone(Bye<'static>),
     Slow,
+    /// The first line has begun and never ended.
+    Idle,
     Broken,
     Shutdown,
     Http,
@@ -116,12 +123,14 @@ impl<T: Transport> Session<T> {
             visit,
             pace,
             input_ended: false,
+            first_line: None,
             stall: None,
             stop: None,
             talk: false,
             stay: false,
             operator: false,
             has_resumed: false,
+            is_slowed: false,
             counts: Counts::default(),
         }
     }
@@ -200,8 +209,12 @@ impl<T: Transport> Session<T> {
             } else if !self.inbox.is_empty() {
                 something = true;
             }
-        } else if self.pace.begins_to_wait() {
+            self.is_slowed = false;
+        } else if !std::mem::replace(&mut self.is_slowed, true) {
             self.hub.metrics().reached(Limit::Rate);
+        }
+        if self.counts.lines == 0 && self.poll_first_line(cx).is_ready() {
+            return Poll::Ready(Err(End::Idle));
         }
         // The last, because the session may fall asleep.
         if let Poll::Ready(result) = self.poll_follow(cx, !something) {
@@ -223,6 +236,17 @@ impl<T: Transport> Session<T> {
                 Poll::Pending
             }
         }
+    }
+
+    /// Who begins a line must end it some time. Silence is no offence.
+    fn poll_first_line(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.inbox.is_empty() || !self.transport.has_begun_line() {
+            self.first_line = None;
+            return Poll::Pending;
+        }
+        let seconds = self.hub.config().first_command;
+        let time = || Box::pin(tokio::time::sleep(Duration::from_secs(seconds)));
+        self.first_line.get_or_insert_with(time).as_mut().poll(cx)
     }
 
     /// What the room has for this member. If there is nothing, and nothing else to do, the room
@@ -411,7 +435,8 @@ impl<T: Transport> Session<T> {
             None => {}
         }
         // Who has read nothing for long will not begin now.
-        let patience = if matches!(end, End::Slow | End::Shutdown) { LINGER } else { STALL };
+        let patience =
+            if matches!(end, End::Slow | End::Idle | End::Shutdown) { LINGER } else { STALL };
         let last_words = write_rest(&mut self.outbox, &mut self.transport);
         if let Ok(written) = tokio::time::timeout(patience, last_words).await {
             self.count_written(written);
@@ -499,6 +524,10 @@ impl End {
             End::Quit => ByeReason::Quit,
             End::Eof => ByeReason::Eof,
             End::Slow => ByeReason::Slow,
+            End::Idle => {
+                let text = "You began a line and didn't end it. Come back any time.";
+                return Some(Bye { reason: ByeReason::Idle, text: text.into() });
+            }
             End::Shutdown => ByeReason::Shutdown,
             End::Broken | End::Http | End::Tls => return None,
         };
@@ -507,7 +536,11 @@ impl End {
 
     /// The limit that was reached, if one was.
     pub(crate) fn limit(&self) -> Option<Limit> {
-        matches!(self, End::Slow).then_some(Limit::Stall)
+        match self {
+            End::Slow => Some(Limit::Stall),
+            End::Idle => Some(Limit::FirstCommand),
+            _ => None,
+        }
     }
 
     /// The word that the log has for it.
@@ -520,6 +553,7 @@ impl End {
             End::Quit => "quit",
             End::Eof => "eof",
             End::Slow => "slow",
+            End::Idle => "idle",
             End::Shutdown => "shutdown",
         }
     }

@@ -16,14 +16,13 @@ pub(crate) struct Pace {
     allowance: f64,
     counted_at: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
-    is_waiting: bool,
 }
 
 impl Pace {
     pub(crate) fn new(rate: u32, burst: u32) -> Pace {
         let burst = burst.max(1);
         let allowance = f64::from(burst);
-        Pace { rate, burst, allowance, counted_at: Instant::now(), sleep: None, is_waiting: false }
+        Pace { rate, burst, allowance, counted_at: Instant::now(), sleep: None }
     }
 
     /// No limit from now on.
@@ -55,11 +54,6 @@ impl Pace {
         self.allowance = (self.allowance + earned).min(f64::from(self.burst));
     }
 
-    /// Whether a wait has begun since it was last asked for.
-    pub(crate) fn begins_to_wait(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_waiting, true)
-    }
-
     /// Waits until one more line may be executed.
     pub(crate) fn poll_allows(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.allows() {
@@ -72,7 +66,7 @@ impl Pace {
             }
             self.sleep = None;
         }
-        (self.sleep, self.is_waiting) = (None, false);
+        self.sleep = None;
         Poll::Ready(())
     }
 }

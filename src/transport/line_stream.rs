@@ -82,6 +82,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for LineStream<S> {
         self.socket.as_ref()
     }
 
+    fn has_begun_line(&self) -> bool {
+        self.decoder.has_begun_line()
+    }
+
     async fn close(&mut self, _is_between_lines: bool) {
         drain(&mut self.stream).await;
     }

@@ -177,6 +177,11 @@ impl LineDecoder {
         }
     }
 
+    /// Whether a line has begun and not ended; telnet's sequences alone are none.
+    pub(crate) fn has_begun_line(&self) -> bool {
+        self.counted > 0 || self.after_cr.is_some()
+    }
+
     /// The stream has ended: a last line without an ending counts.
     pub fn finish(&mut self, out: &mut VecDeque<Received>) {
         if self.ended {

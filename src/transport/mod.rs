@@ -51,6 +51,9 @@ pub(crate) trait Transport {
         true
     }
 
+    /// Whether a line, or a frame, has begun to come and has not ended.
+    fn has_begun_line(&self) -> bool;
+
     /// Closes the writing side and reads on until the peer closes too: a close while bytes are
     /// unread would take the last line from it. `is_between_lines`: no line is half written.
     fn close(&mut self, is_between_lines: bool) -> impl Future<Output = ()> + Send;

@@ -217,6 +217,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         !self.is_flushing && !self.is_closing
     }
 
+    fn has_begun_line(&self) -> bool {
+        self.unfinished > 0
+    }
+
     async fn close(&mut self, is_between_lines: bool) {
         // A close frame never stands in the middle of another frame.
         if is_between_lines {

@@ -1515,6 +1515,20 @@ async fn a_stopping_server_does_not_wait_for_half_a_request() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
+// clause: PACE-5
+#[tokio::test]
+async fn a_first_frame_that_has_begun_must_end_in_time() {
+    let mut config = Config::default();
+    config.first_command = 1;
+    let (_server, address) = bridge(config);
+    let mut silent = Ws::open(address).await;
+    let mut ws = Ws::open(address).await;
+    ws.bytes(&masked(0x81, b"PING")[..3]).await;
+    assert!(ws.line().await.starts_with("BYE idle "));
+    ws.expect_close(1000).await;
+    silent.expect_nothing().await;
+}
+
 /// Takes as long as the bridge has patience: some 5 s.
 #[tokio::test]
 async fn a_thousand_slow_heads_are_cut_off_while_the_chat_goes_on() {

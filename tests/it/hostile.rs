@@ -160,3 +160,40 @@ async fn past_the_file_limit_all_are_told_so_and_the_others_talk_on() {
     http.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert!(reached(&http.rest().await, "files") > MORE as u64);
 }
+
+// clause: PACE-5
+#[tokio::test(start_paused = true)]
+async fn a_first_line_that_has_begun_must_end_within_a_minute() {
+    let server = TestServer::start(Config::default());
+    let mut silent = Client::pipe(&server, WIDE).await.patient();
+    // Telnet's greeting is no line, and neither is an empty one.
+    silent.writer.bytes(b"\xff\xfd\x03\r\n").await;
+    let mut human = Client::pipe(&server, WIDE).await.patient();
+    pass(seconds(3600)).await;
+    // Somebody whose keys come one by one, for less than a minute.
+    for byte in b"PING hello" {
+        human.writer.bytes(&[*byte]).await;
+        pass(seconds(5)).await;
+    }
+    human.send("").await;
+    human.expect("OK PING hello").await;
+    // Later lines may take as long as they like.
+    human.writer.bytes(b"PI").await;
+    let mut dribbling = Client::pipe(&server, WIDE).await.patient();
+    for _ in 0..11 {
+        dribbling.writer.bytes(b"x").await;
+        pass(seconds(5)).await;
+    }
+    assert_eq!(reached(&server.server.metrics(), "first-command"), 0);
+    pass(seconds(6)).await;
+    let rest = dribbling.rest().await;
+    assert!(rest.len() == 1 && rest[0].starts_with("BYE idle "), "{rest:?}");
+    drop(dribbling);
+    settle().await;
+    assert_eq!(reached(&server.server.metrics(), "first-command"), 1);
+    pass(seconds(3600)).await;
+    human.send("NG").await;
+    human.expect("OK PING").await;
+    silent.reader.bytes(3).await;
+    assert_eq!(silent.fence().await, [""; 0]);
+}
