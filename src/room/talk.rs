@@ -19,6 +19,8 @@ impl Room {
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<Vec<Unmet>, Refusal> {
         self.change(|state| {
+            // First, because a clock of the program's own may panic: then nothing is half done.
+            let now = self.shared.config.clock.now();
             let member = state.seat(key)?;
             if member.muted {
                 return Err(Refusal::Muted);
@@ -31,7 +33,7 @@ impl Room {
             state.sleepers.remove(&mut ticket);
             let mut buffer = String::with_capacity(128);
             let said = texts.iter().map(|text| {
-                let (id, time) = state.next_message(self.shared.config.clock.now());
+                let (id, time) = state.next_message(now);
                 let (name, text) = (name.as_str().into(), text.as_str().into());
                 let line = Line::encode(&Event::Msg { id, time, name, text }, &mut buffer);
                 let promise = state.order_message(id, line, key);

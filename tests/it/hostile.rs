@@ -1,9 +1,16 @@
 //! A hostile world: limits that are reached and counted, and faults that stay where they are.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
-use parlor::Config;
+use parlor::{Clock, Config, Random};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::process::Command;
 
 use crate::binary::{Daemon, Plain};
@@ -196,4 +203,168 @@ async fn a_first_line_that_has_begun_must_end_within_a_minute() {
     human.expect("OK PING").await;
     silent.reader.bytes(3).await;
     assert_eq!(silent.fence().await, [""; 0]);
+}
+
+// Faults within.
+
+/// Something that goes wrong once, when a test says so.
+#[derive(Clone, Default)]
+struct Fault(Arc<AtomicBool>);
+
+impl Fault {
+    fn arm(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn strike(&self) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "this panic is part of a test");
+    }
+}
+
+/// A stream whose reading can panic.
+struct Faulty {
+    stream: DuplexStream,
+    fault: Fault,
+}
+
+impl AsyncRead for Faulty {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.fault.strike();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Faulty {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_connection_ends_that_one_and_its_seat_by_the_usual_rules() {
+    let server = TestServer::start(Config::default());
+    let mut watcher = Client::pipe(&server, WIDE).await.patient().join("LOBBY", "watcher").await;
+    for armed in [false, true] {
+        let fault = Fault::default();
+        let (here, stream) = tokio::io::duplex(WIDE);
+        let conversation = server.server.attach(Faulty { stream, fault: fault.clone() });
+        let client = Client::over(here).patient().greeted().await;
+        let mut client = client.join("LOBBY", "unlucky").await;
+        watcher.expect("JOINED unlucky").await;
+        let token = if armed { Some(client.hold(60).await) } else { None };
+        client.ask("MSG so far").await;
+        watcher.expect("MSG ").await;
+        fault.arm();
+        client.send("MSG too late").await;
+        assert!(conversation.await.is_err_and(|end| end.is_panic()));
+        assert_eq!(client.rest().await, [""; 0]);
+        if let Some(token) = token {
+            assert_eq!(watcher.fence().await, [""; 0]);
+            let mut again = Client::pipe(&server, WIDE).await.patient();
+            let replay = again.ask(&format!("RESUME LOBBY {token} 1")).await;
+            assert!(replay[1].starts_with("OK RESUME LOBBY unlucky 2 2 1 1"), "{replay:?}");
+            again.ask("LEAVE").await;
+            watcher.expect("LEFT unlucky quit").await;
+        } else {
+            watcher.expect("LEFT unlucky lost").await;
+        }
+        watcher.ask("WHO").await;
+    }
+    settle().await;
+    assert!(server.server.metrics().contains("parlor_connections 1\n"));
+    watcher.send("MSG life goes on").await;
+    watcher.expect("OK MSG 3 ").await;
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_under_a_lock_ends_one_connection_and_nobody_else_notices() {
+    let (clock, random) = (Fault::default(), Fault::default());
+    let mut config = Config::default();
+    let fault = clock.clone();
+    config.clock = Clock::new(move || {
+        fault.strike();
+        SystemTime::now()
+    });
+    let fault = random.clone();
+    let next = std::sync::atomic::AtomicU8::new(0);
+    config.random = Random::new(move |bytes| {
+        fault.strike();
+        bytes.fill_with(|| next.fetch_add(1, Ordering::Relaxed));
+    });
+    let server = TestServer::start(config);
+    let mut watcher = Client::pipe(&server, WIDE).await.patient();
+    let code = watcher.create("watcher").await;
+    // The room's lock, and then that of all rooms.
+    for (fault, line) in [(&clock, "MSG hello\nMSG again"), (&random, "LEAVE\nCREATE other")] {
+        let mut client = Client::pipe(&server, WIDE).await.patient().join(&code, "unlucky").await;
+        watcher.expect("JOINED unlucky").await;
+        fault.arm();
+        client.send(line).await;
+        let rest = client.rest().await;
+        assert!(rest.len() < 2, "{rest:?}");
+        watcher.expect("LEFT unlucky ").await;
+    }
+    let mut other = Client::pipe(&server, WIDE).await.patient().join(&code, "other").await;
+    watcher.expect("JOINED other").await;
+    other.send("MSG hello").await;
+    other.expect("OK MSG 1 ").await;
+    assert!(watcher.line().await.ends_with(" other hello"));
+    assert_eq!(watcher.ask("WHO").await.last().expect("a reply"), "OK WHO 2");
+    other.ask("LEAVE").await;
+    other.create("other").await;
+    server.stop().await;
+}
+
+// clause: ROOM-9
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_back_years_changes_no_order_and_no_wait() {
+    const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    let is_back = Arc::new(AtomicBool::new(false));
+    let mut config = Config::default();
+    let jumped = is_back.clone();
+    config.clock = Clock::new(move || {
+        let now = SystemTime::UNIX_EPOCH + 2 * YEARS;
+        if jumped.load(Ordering::SeqCst) { now - YEARS } else { now }
+    });
+    let server = TestServer::start(config);
+    let mut ann = Client::pipe(&server, WIDE).await.patient().join("LOBBY", "ann").await;
+    let mut bob = Client::pipe(&server, WIDE).await.patient().join("LOBBY", "bob").await;
+    ann.expect("JOINED bob").await;
+    ann.send("MSG before").await;
+    let before = ann.expect("OK MSG 1 ").await;
+    bob.expect("MSG 1 ").await;
+    bob.hold(60).await;
+    is_back.store(true, Ordering::SeqCst);
+    ann.send("MSG after").await;
+    assert_eq!(ann.expect("OK MSG 2 ").await, before);
+    bob.expect("MSG 2 ").await;
+    let shown = ann.ask("HISTORY").await;
+    assert!(shown[0].ends_with(" before") && shown[1].ends_with(" after"), "{shown:?}");
+    // A held seat ends when it should, neither now nor in years.
+    drop(bob);
+    pass(seconds(59)).await;
+    assert_eq!(ann.fence().await, [""; 0]);
+    pass(seconds(2)).await;
+    assert_eq!(ann.fence().await, ["LEFT bob lost"]);
 }
