@@ -78,6 +78,8 @@ pub(crate) async fn serve<S: Stream>(
     });
     let mut http = http1::Builder::new();
     http.keep_alive(turned_away.is_none());
+    // Who has said all, as `nc -N` does after a request, still gets the whole answer.
+    http.half_close(true);
     // Without the timer the timeout would do nothing.
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     http.max_buf_size(HEADER_BYTES).max_header_size(HEADER_BYTES);

@@ -1477,6 +1477,35 @@ async fn a_connection_that_breaks_is_lost() {
     line.expect_nothing().await;
 }
 
+// Runs on one thread: the bridge sees nothing before all is sent.
+#[tokio::test]
+async fn who_has_said_all_at_once_gets_whole_answers() {
+    const REQUESTS: usize = 100;
+    let (_server, address) = usual_bridge();
+    let said = |all: &[u8]| {
+        let mut stream = std::net::TcpStream::connect(address).expect("connected");
+        std::io::Write::write_all(&mut stream, all).expect("written");
+        stream.shutdown(std::net::Shutdown::Write).expect("shut down");
+        stream.set_nonblocking(true).expect("for tokio");
+        Http(BufReader::new(TcpStream::from_std(stream).expect("a stream")))
+    };
+
+    let mut many =
+        said("GET /parlor.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(REQUESTS).as_bytes());
+    for _ in 0..REQUESTS {
+        assert_eq!(many.answer(false).await.status, 200);
+    }
+    many.assert_closed().await;
+
+    let lines = masked_lines(["JOIN LOBBY web 0", "MSG hello"]);
+    let mut web = said(&[handshake("localhost", "").as_bytes(), &lines].concat());
+    assert_eq!(web.answer(false).await.status, 101);
+    let mut ws = Ws(web.0);
+    for beginning in ["HELLO ", "OK JOIN LOBBY web ", "OK MSG 1 "] {
+        ws.expect(beginning).await;
+    }
+}
+
 #[tokio::test]
 async fn a_stopping_server_says_goodbye_to_its_pages() {
     let (server, address) = usual_bridge();
