@@ -48,6 +48,10 @@ mod accept;
 mod bulletin;
 mod config;
 mod door;
+/// Ways in for the fuzz targets.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod metrics;
 pub mod protocol;
 mod reception;

@@ -3,6 +3,8 @@
 //! The seam is the room's: it hands records to a [`Keeper`](crate::room::Keeper) and takes back
 //! what was kept. A store writes the records, and reads the rooms at the start.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(feature = "sqlite")]
 mod rows;
 #[cfg(feature = "sqlite")]

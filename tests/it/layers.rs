@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "server",
         &["accept", "protocol", "config", "door", "reception", "room", "store", "transport", "web"],
     ),
+    ("fuzzing", &["protocol", "config", "reception", "room", "store", "transport", "web"]),
 ];
 
 /// Who may know sockets.

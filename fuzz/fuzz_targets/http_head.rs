@@ -1,0 +1,108 @@
+//! Whatever comes to the bridge's port, every answer is a whole one with the headers that protect
+//! browsers, only a request to this machine by name is let in, no other site's page is, and the
+//! connection ends.
+//!
+//! The input: whether it begins with a good request line and Host, the lengths of the pieces, and
+//! the bytes. There a BEL stands for 512 letters.
+
+#![no_main]
+
+#[path = "../common/wire.rs"]
+mod wire;
+
+use std::net::IpAddr;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u8, Vec<u8>, &[u8])| {
+    let (opening, lengths, bytes) = input;
+    let opening = match opening % 6 {
+        0 => "",
+        1 => {
+            "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        }
+        2 => "GET /qr.svg?",
+        3 => "GET / HTTP/1.1\r\nHost: 127.0.0.1:7778\r\n",
+        4 => "HEAD /metrics HTTP/1.1\r\nHost: ",
+        _ => {
+            "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        }
+    };
+    let letters = |byte: &u8| if *byte == 7 { vec![b'x'; 512] } else { vec![*byte] };
+    let mut sent = opening.as_bytes().to_vec();
+    sent.extend(bytes.iter().flat_map(letters));
+
+    let received = wire::talk(&sent, &lengths);
+    let mut rest = &received[..];
+    let mut is_first = true;
+    while !rest.is_empty() {
+        let answer = wire::Answer::read(rest);
+        check(&answer);
+        if is_first && matches!(answer.status, 101 | 200) {
+            check_request(&sent, &answer);
+        }
+        if answer.status == 101 {
+            break;
+        }
+        // What a HEAD is answered has a length and no body.
+        let is_head = is_first && sent.starts_with(b"HEAD") || !is_first;
+        rest = answer.rest(rest, is_head);
+        is_first = false;
+    }
+});
+
+fn check(answer: &wire::Answer) {
+    let statuses = [101, 200, 400, 403, 404, 405, 414, 421, 426, 431];
+    assert!(statuses.contains(&answer.status), "{answer:?}");
+    // An answer of hyper's own has a length of nothing and no type.
+    let is_hyper =
+        matches!(answer.status, 400 | 414 | 431) && answer.header("content-type").is_none();
+    if is_hyper {
+        assert_eq!(answer.header("content-length"), Some("0"), "{answer:?}");
+        return;
+    }
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{answer:?}");
+    let policy = answer.header("content-security-policy").unwrap_or_default();
+    assert!(policy.starts_with("default-src 'none'; "), "{answer:?}");
+}
+
+/// What was answered as if it came from here has said so.
+fn check_request(sent: &[u8], answer: &wire::Answer) {
+    let sent = String::from_utf8_lossy(sent);
+    let head: Vec<_> =
+        sent.trim_start().split('\n').map(|line| line.trim_end_matches('\r')).collect();
+    let end = head.iter().position(|line| line.is_empty()).unwrap_or(head.len());
+    let values = |name: &str| {
+        let fields = head[1..end].iter().filter_map(|line| line.split_once(':'));
+        let named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let path = head[0].split(' ').nth(1).unwrap_or_default();
+    let hosts = values("host");
+    let [host] = &hosts[..] else { panic!("{hosts:?}: {answer:?}") };
+    assert!(is_here(host), "{host}: {answer:?}");
+    if answer.status == 101 {
+        assert!(head[0].starts_with("GET ") && path.contains("/ws"), "{answer:?}");
+        let keys = values("sec-websocket-key");
+        assert!(matches!(&keys[..], [key] if key.len() == 24), "{keys:?}: {answer:?}");
+        let own = |origin: &String| {
+            origin.split_once("://").is_some_and(|(_, authority)| is_here(authority))
+        };
+        assert!(values("origin").first().is_none_or(own), "{:?}", values("origin"));
+    }
+}
+
+/// Whether a host is a name of this machine, with a port or without.
+fn is_here(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) && !port.contains(']') => {
+            name
+        }
+        _ => host,
+    };
+    let bare = name.trim_matches(['[', ']']);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
