@@ -172,3 +172,16 @@ impl fmt::Display for Reject {
         write!(f, "ERR {verb} {} {}", self.code, self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_written_with_its_verb_its_code_and_what_to_do() {
+        let reject = Reject::new(Verb::Msg, ErrorCode::Storage, "Send it again later.");
+        assert_eq!(reject.to_string(), "ERR MSG storage Send it again later.");
+        let reject = Reject::from(BadLine::NotUtf8);
+        assert!(reject.to_string().starts_with("ERR * not-utf8 Lines are UTF-8"), "{reject}");
+    }
+}

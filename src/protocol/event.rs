@@ -263,10 +263,22 @@ mod tests {
     }
 
     #[test]
+    fn every_bye_says_why_and_reads_back() {
+        for word in
+            ["quit", "eof", "replaced", "kicked", "closed", "slow", "busy", "idle", "shutdown"]
+        {
+            let bye = Event::Bye(Bye::new(ByeReason::parse(word).unwrap()));
+            assert_eq!(Event::parse(&bye.to_string()), Ok(bye.clone()));
+            assert!(bye.to_string().starts_with(&format!("BYE {word} ")), "{bye}");
+        }
+    }
+
+    #[test]
     fn replies_and_rubbish_are_no_events() {
         for line in ["OK MSG 1 2026-11-21T19:06:00.123Z", "MSG", "MSG 1 now sam x", "LEFT sam", ""]
         {
             assert_eq!(Event::parse(line), Err(BadEvent), "{line}");
         }
+        assert_eq!(BadEvent.to_string(), "the line is not an event of parlor/1");
     }
 }

@@ -55,3 +55,15 @@ impl fmt::Debug for Line {
         write!(f, "Line({} bytes)", self.0.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_line_says_does_not_show_in_logs() {
+        let line = Line::of(&"OK PING Zoë");
+        assert_eq!((line.as_str(), line.len()), ("OK PING Zoë", 13));
+        assert_eq!(format!("{line:?}"), "Line(13 bytes)");
+    }
+}

@@ -92,6 +92,7 @@ impl std::error::Error for BadText {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ErrorCode;
 
     #[test]
     fn every_control_separator_and_direction_mark_is_forbidden() {
@@ -109,6 +110,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_text_is_said() {
+        for (why, code, says) in [
+            (BadText::Empty, ErrorCode::EmptyText, "no text"),
+            (BadText::TooLong, ErrorCode::TextTooLong, "at most 1800 bytes"),
+            (BadText::Forbidden, ErrorCode::ControlChar, "no control characters"),
+        ] {
+            assert_eq!(why.code(), code);
+            assert!(why.to_string().contains(says), "{why}");
+        }
+    }
+
+    #[test]
     fn texts_have_1_to_1800_bytes() {
         assert!(Text::new(&"x".repeat(1800)).is_ok());
         assert_eq!(Text::new(&"x".repeat(1801)), Err(BadText::TooLong));
@@ -116,5 +129,6 @@ mod tests {
         assert_eq!(Text::new(" \t "), Err(BadText::Empty));
         assert_eq!(Text::new("a\x1b[2J"), Err(BadText::Forbidden));
         assert_eq!(Text::new(" as it stands ").unwrap().as_str(), " as it stands ");
+        assert_eq!(Text::new(" as it stands ").unwrap().to_string(), " as it stands ");
     }
 }

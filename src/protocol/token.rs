@@ -54,3 +54,20 @@ impl fmt::Debug for Token {
         f.write_str("Token(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_reads_back_and_does_not_show_in_logs() {
+        let token = Token::random(|bytes| bytes.fill(0x5a));
+        assert_eq!(token.to_string(), "5a".repeat(16));
+        assert_eq!(Token::parse(&token.to_string()), Some(token));
+        for other in ["", "5A", &"5A".repeat(16), &format!("+{}", "5a".repeat(16)), "bad"] {
+            assert_eq!(Token::parse(other), None, "{other}");
+        }
+        assert_eq!(format!("{token:?}"), "Token(..)");
+        assert_eq!(TokenHash::from_bytes(*token.hash().as_bytes()), token.hash());
+    }
+}

