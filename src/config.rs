@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::protocol::limits::{
-    CODE_MIN_CHARS, FIRST_COMMAND_SECS, HISTORY_MESSAGES, TOTAL_HISTORY_BYTES,
+    CODE_MIN_CHARS, FIRST_COMMAND_SECS, HANDSHAKE_SECS, HISTORY_MESSAGES, SEND_BUFFER_BYTES,
+    STALL_SECS, TOTAL_HISTORY_BYTES,
 };
 use crate::protocol::{RoomCode, Time};
 #[cfg(feature = "tls")]
@@ -60,6 +61,13 @@ pub struct Config {
     pub max_per_address: usize,
     /// Seconds within which the first line of a connection must end, once it has begun.
     pub first_command: u64,
+    /// Seconds that a client may take for a TLS handshake, and for the head of an HTTP request.
+    pub handshake: u64,
+    /// Seconds that a connection may accept no byte while output waits for it.
+    pub stall: u64,
+    /// Bytes that the kernel may hold for a reader who doesn't read. Linux doubles it, up to a bound
+    /// of its own (`net.core.wmem_max`).
+    pub send_buffer: usize,
     /// Rooms at one time, the lobby not counted.
     pub max_rooms: usize,
     /// Seats of one room.
@@ -98,6 +106,9 @@ impl Default for Config {
             max_connections: 10_000,
             max_per_address: 2_000,
             first_command: FIRST_COMMAND_SECS,
+            handshake: HANDSHAKE_SECS,
+            stall: STALL_SECS,
+            send_buffer: SEND_BUFFER_BYTES,
             max_rooms: 100_000,
             max_members: 10_000,
             store: None,

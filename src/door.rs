@@ -66,6 +66,7 @@ impl web::Stream for Box<crate::tls::TlsStream<TcpStream>> {
 #[cfg(feature = "tls")]
 mod locked {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpStream;
@@ -74,7 +75,7 @@ mod locked {
 
     use super::Door;
     use crate::metrics::Limit;
-    use crate::protocol::limits::{HANDSHAKE_TIMEOUT, LINGER};
+    use crate::protocol::limits::LINGER;
     use crate::protocol::{Bye, ByeReason, Event};
     use crate::reception::{Place, Reception};
     use crate::tls::{Tls, TlsStream};
@@ -119,7 +120,8 @@ mod locked {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Option<TlsStream<TcpStream>> {
-        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let patience = Duration::from_secs(reception.hub().config().handshake);
+        let deadline = Instant::now() + patience;
         let mut first = [0];
         let is_handshake = match timeout_at(deadline, stream.peek(&mut first)).await {
             Ok(Ok(_)) => first[0] == HANDSHAKE,

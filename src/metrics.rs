@@ -53,6 +53,8 @@ limits! {
     Line = "line",
     /// Lines a second: a client was made to wait.
     Rate = "rate",
+    /// Messages of a room's history: it forgot its oldest.
+    History = "history",
     /// Bytes of history over all rooms: the oldest were forgotten.
     MaxHistory = "max-history",
     /// `TELL`s that wait: one more was refused.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,8 +15,7 @@ use crate::accept::accept;
 use crate::config::Config;
 use crate::door::Door;
 use crate::protocol::limits::{
-    ACCEPT_BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, SEND_BUFFER_BYTES,
-    USER_TIMEOUT,
+    ACCEPT_BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED,
 };
 use crate::reception::Reception;
 use crate::room::Hub;
@@ -86,11 +86,11 @@ impl Server {
         web: Vec<std::net::TcpListener>,
     ) -> Result<Server, BindError> {
         let mut listeners = Vec::new();
-        config.listen = gather(lines, &config.listen, |_| Door::Lines, &mut listeners)?;
+        config.listen = gather(lines, &config.listen, &config, |_| Door::Lines, &mut listeners)?;
         #[cfg(feature = "web")]
         {
             let door = |bound| Door::Web(web::Entrance::at(bound));
-            config.web = gather(web, &config.web, door, &mut listeners)?;
+            config.web = gather(web, &config.web, &config, door, &mut listeners)?;
         }
         #[cfg(not(feature = "web"))]
         {
@@ -188,15 +188,16 @@ impl Server {
 fn gather(
     given: Vec<std::net::TcpListener>,
     addresses: &[SocketAddr],
+    config: &Config,
     door: fn(SocketAddr) -> Door,
     listeners: &mut Vec<(Door, TcpListener)>,
 ) -> Result<Vec<SocketAddr>, BindError> {
     let given = given.into_iter().map(|listener| {
         let address = listener.local_addr();
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        (address.unwrap_or(unknown), ready(Socket::from(listener)))
+        (address.unwrap_or(unknown), ready(Socket::from(listener), config))
     });
-    let bound = addresses.iter().map(|address| (*address, listen(*address)));
+    let bound = addresses.iter().map(|address| (*address, listen(*address, config)));
     let all = given.chain(bound).map(|(address, listener)| {
         let bound = listener.and_then(|listener| {
             let bound = listener.local_addr()?;
@@ -208,7 +209,7 @@ fn gather(
     all.collect()
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart need not wait for old connections to be forgotten.
     #[cfg(unix)]
@@ -219,20 +220,23 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.bind(&SockAddr::from(address))?;
     socket.listen(ACCEPT_BACKLOG)?;
-    ready(socket)
+    ready(socket, config)
 }
 
 /// Gives a listener what every accepted connection inherits from it on Linux.
-fn ready(socket: Socket) -> io::Result<TcpListener> {
+fn ready(socket: Socket, config: &Config) -> io::Result<TcpListener> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    {
+        let patience = Duration::from_secs(config.stall).saturating_add(UNACKNOWLEDGED);
+        socket.set_tcp_user_timeout(Some(patience))?;
+    }
     socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(config.send_buffer)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
 }

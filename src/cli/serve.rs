@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use parlor::protocol::limits::{
-    CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS, LONGEST_WAIT_SECS, TOTAL_HISTORY_BYTES,
+    CODE_MAX_CHARS, CODE_MIN_CHARS, HOLD_MAX_SECS, LONGEST_WAIT_SECS, SEND_BUFFER_BYTES,
+    SEND_BUFFER_KIB, TOTAL_HISTORY_BYTES,
 };
 use parlor::protocol::{BadText, RoomCode, Text};
 use parlor::{Config, Server};
@@ -128,6 +129,27 @@ pub(crate) struct Serve {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=LONGEST_WAIT_SECS))]
     first_command: u64,
 
+    /// How long a client may take for a TLS handshake, and for the head of an HTTP request
+    #[arg(long, value_name = "SECS", env = "PARLOR_HANDSHAKE")]
+    #[arg(default_value_t = Config::default().handshake)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=LONGEST_WAIT_SECS))]
+    handshake: u64,
+
+    /// How long a connection may accept no byte while output waits; then it is ended as slow
+    #[arg(long, value_name = "SECS", env = "PARLOR_STALL")]
+    #[arg(default_value_t = Config::default().stall)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=LONGEST_WAIT_SECS))]
+    stall: u64,
+
+    /// KiB that the system may hold for a client who doesn't read, 4 to 4096; Linux takes twice as
+    /// much
+    #[arg(long, value_name = "KIB", env = "PARLOR_SEND_BUFFER")]
+    #[arg(default_value_t = (SEND_BUFFER_BYTES >> 10) as u32)]
+    #[arg(value_parser = clap::value_parser!(u32).range(
+        *SEND_BUFFER_KIB.start() as i64..=*SEND_BUFFER_KIB.end() as i64
+    ))]
+    send_buffer: u32,
+
     /// Rooms at one time
     #[arg(long, value_name = "N", env = "PARLOR_MAX_ROOMS")]
     #[arg(default_value_t = Config::default().max_rooms)]
@@ -240,6 +262,9 @@ impl Serve {
         config.max_connections = self.max_connections;
         config.max_per_address = self.max_per_address;
         config.first_command = self.first_command;
+        config.handshake = self.handshake;
+        config.stall = self.stall;
+        config.send_buffer = (self.send_buffer as usize) << 10;
         config.max_rooms = self.max_rooms;
         config.max_members = self.max_members;
         if let StorePlace::File(file) = &self.store {

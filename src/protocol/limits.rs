@@ -83,17 +83,23 @@ pub const READ_BYTES: usize = 8 << 10;
 pub const FLUSH_BYTES: usize = 64 << 10;
 /// Lines of a room's log that one step of a reader takes.
 pub const FOLLOW_LINES: usize = 256;
-/// Bytes the kernel may hold for a reader who doesn't read (Linux doubles it).
+/// Bytes the kernel may hold for a reader who doesn't read (Linux doubles it), unless
+/// [`Config::send_buffer`](crate::Config::send_buffer) says otherwise.
 pub const SEND_BUFFER_BYTES: usize = 64 << 10;
-/// How long a connection may accept no byte while output waits.
-pub const STALL: Duration = Duration::from_secs(30);
-/// The longest that a time which an operator sets for one connection may be, in seconds.
+/// The smallest and the largest send buffer that can be set, in KiB. One that holds less than a line
+/// would only cost system calls.
+pub const SEND_BUFFER_KIB: std::ops::RangeInclusive<u32> = 4..=4096;
+/// How long a connection may accept no byte while output waits, in seconds, unless
+/// [`Config::stall`](crate::Config::stall) says otherwise.
+pub const STALL_SECS: u64 = 30;
+/// The longest that a time may be which an operator sets for one connection, in seconds.
 pub const LONGEST_WAIT_SECS: u64 = 3600;
 /// How long the first line of a connection may take that has begun, in seconds.
 pub const FIRST_COMMAND_SECS: u64 = 60;
-/// How long a client may take for a TLS handshake, from connecting on.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes that TLS may hold for a client who doesn't read, beside [`SEND_BUFFER_BYTES`].
+/// How long a client may take for a TLS handshake, from connecting on, and for the head of a
+/// request, in seconds, unless [`Config::handshake`](crate::Config::handshake) says otherwise.
+pub const HANDSHAKE_SECS: u64 = 5;
+/// Bytes that TLS may hold for a client who doesn't read, beside its send buffer.
 pub const TLS_BUFFER_BYTES: usize = 16 << 10;
 /// How long a closed connection is drained, so that its last line arrives; and how long a stopping
 /// server waits for a connection of the bridge that is no WebSocket.
@@ -110,9 +116,9 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Unanswered questions after which the peer counts as gone.
 pub const KEEPALIVE_RETRIES: u32 = 3;
-/// How long sent bytes may stay unacknowledged. It also ends a living peer that reads nothing,
-/// so it must be longer than [`STALL`].
-pub const USER_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long sent bytes may stay unacknowledged, beyond the time that a stall may take. It also ends
+/// a living peer that reads nothing, so it must be longer than that.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 // The bridge.
 
@@ -125,8 +131,6 @@ pub const FRAMES_A_READ: usize = 64;
 pub const WEB_SOCKET_BUFFER_BYTES: usize = 1 << 10;
 /// How often a WebSocket's peer is asked whether it is there.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// How long a client may take for the head of a request.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
 pub const HEADER_BYTES: usize = 8 << 10;
 /// Bytes of a text that is made a QR code.

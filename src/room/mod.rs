@@ -53,7 +53,7 @@ use timetable::{Appointment, Ending, Timetable};
 pub(crate) use visitors::{Unentered, Visit, Visitors};
 
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::protocol::limits::{HISTORY_BYTES, RESTART_HOLD, ROOM_BACKLOG_BYTES};
 use crate::protocol::{Bye, ByeReason, Event, Line, Name, NoticeKind, RoomCode};
 
@@ -194,7 +194,11 @@ impl Room {
     fn apply<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let (result, woken, kept, is_news) = {
             let mut state = self.lock_state();
+            let oldest = state.log.first_kept();
             let result = change(&mut state);
+            if state.log.first_kept() > oldest {
+                self.shared.metrics.reached(Limit::History);
+            }
             state.log.shrink_backlog(ROOM_BACKLOG_BYTES);
             self.account(&state);
             let kept = state.keeping.as_mut().and_then(|keeping| keeping.take_news());
@@ -264,7 +268,10 @@ impl Room {
 
     /// Takes so many bytes of the oldest history, or all.
     fn shrink_history(&self, by: usize) {
-        self.change(|state| state.log.shrink_history(by));
+        let mut state = self.lock_state();
+        state.log.shrink_history(by);
+        state.log.shrink_backlog(ROOM_BACKLOG_BYTES);
+        self.account(&state);
     }
 
     /// Takes bytes from under the readers furthest behind.

@@ -23,7 +23,7 @@ use crate::bulletin::{News, Subscription};
 use crate::config::Config;
 use crate::metrics::Limit;
 use crate::protocol::limits::{
-    FLUSH_BYTES, LINE_BYTES, LINGER, STALL, STOP_QUIET, STOP_READING, TEXT_BYTES,
+    FLUSH_BYTES, LINE_BYTES, LINGER, STOP_QUIET, STOP_READING, TEXT_BYTES,
 };
 use crate::protocol::{
     Bye, ByeReason, Command, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb,
@@ -347,7 +347,7 @@ impl<T: Transport> Session<T> {
         }
         let stall = self.stall.get_or_insert_with(|| {
             self.hub.metrics().reached(Limit::SendBuffer);
-            Box::pin(tokio::time::sleep(STALL))
+            Box::pin(tokio::time::sleep(Duration::from_secs(self.hub.config().stall)))
         });
         stall.as_mut().poll(cx).map(|()| End::Slow)
     }
@@ -435,8 +435,10 @@ impl<T: Transport> Session<T> {
             None => {}
         }
         // Who has read nothing for long will not begin now.
-        let patience =
-            if matches!(end, End::Slow | End::Idle | End::Shutdown) { LINGER } else { STALL };
+        let patience = match end {
+            End::Slow | End::Idle | End::Shutdown => LINGER,
+            _ => Duration::from_secs(self.hub.config().stall),
+        };
         let last_words = write_rest(&mut self.outbox, &mut self.transport);
         if let Ok(written) = tokio::time::timeout(patience, last_words).await {
             self.count_written(written);

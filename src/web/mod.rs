@@ -7,6 +7,7 @@ mod guard;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -26,7 +27,7 @@ pub(crate) use answer::not_https;
 pub(crate) use guard::Entrance;
 
 use crate::metrics::Limit;
-use crate::protocol::limits::{HEADER_BYTES, HEADER_TIMEOUT, LINGER};
+use crate::protocol::limits::{HEADER_BYTES, LINGER};
 use crate::reception::{Admission, Reception};
 use crate::transport::{Socket, WebSocket};
 
@@ -81,7 +82,8 @@ pub(crate) async fn serve<S: Stream>(
     // Who has said all, as `nc -N` does after a request, still gets the whole answer.
     http.half_close(true);
     // Without the timer the timeout would do nothing.
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let patience = Duration::from_secs(reception.hub().config().handshake);
+    http.timer(TokioTimer::new()).header_read_timeout(patience);
     http.max_buf_size(HEADER_BYTES).max_header_size(HEADER_BYTES);
     let connection = http.serve_connection(TokioIo::new(stream), bridge).with_upgrades();
     let mut connection = std::pin::pin!(connection);

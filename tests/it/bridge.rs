@@ -1558,6 +1558,20 @@ async fn a_first_frame_that_has_begun_must_end_in_time() {
     silent.expect_nothing().await;
 }
 
+#[tokio::test]
+async fn a_head_may_take_as_long_as_the_operator_says() {
+    let mut config = Config::default();
+    config.handshake = 1;
+    let (server, address) = bridge(config);
+    let start = Instant::now();
+    let mut half = Http::reach(address).await;
+    half.send("GET / HTTP/1.1\r\nHost: loc").await;
+    half.assert_closed().await;
+    let took = start.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&took), "{took:?}");
+    assert!(server.server.metrics().contains("{limit=\"handshake\"} 1\n"));
+}
+
 /// Takes as long as the bridge has patience: some 5 s.
 #[tokio::test]
 async fn a_thousand_slow_heads_are_cut_off_while_the_chat_goes_on() {

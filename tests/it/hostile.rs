@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use parlor::{Clock, Config, Random};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::net::TcpSocket;
 use tokio::process::Command;
 
 use crate::binary::{Daemon, Plain};
@@ -19,9 +20,12 @@ use crate::support::{Client, WIDE, attach, pass, seconds, settle};
 
 /// How often a limit was reached, as the metrics tell.
 fn reached(metrics: &str, limit: &str) -> u64 {
-    let name = format!("parlor_limit_reached_total{{limit=\"{limit}\"}} ");
-    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    value.unwrap_or_else(|| panic!("{limit} in {metrics}")).parse().expect("a number")
+    value(metrics, &format!("parlor_limit_reached_total{{limit=\"{limit}\"}}"))
+}
+
+fn value(metrics: &str, name: &str) -> u64 {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} in {metrics}")).parse().expect("a number")
 }
 
 /// Clients with this address, to which limits apply.
@@ -35,12 +39,17 @@ async fn every_limit_that_is_reached_is_counted_by_its_name() {
     let mut config = Config::default();
     (config.max_connections, config.max_per_address) = (6, 2);
     (config.max_rooms, config.max_members, config.burst) = (65, 2, 200);
+    config.history = 2;
     let server = TestServer::start(config);
     let is_counted = |limit: &str, times: u64| {
         let metrics = server.server.metrics();
         assert_eq!(reached(&metrics, limit), times, "{limit}: {metrics}");
     };
     let mut ann = stranger(&server).await.join("LOBBY", "ann").await;
+    for forgotten in [0, 0, 1, 2] {
+        ann.ask("MSG hello").await;
+        is_counted("history", forgotten);
+    }
     let mut other = stranger(&server).await;
     let mut third = Client::over(attach(&server, Some("192.0.2.1:5000"), WIDE)).patient();
     assert!(third.line().await.starts_with("BYE busy "));
@@ -104,6 +113,57 @@ async fn every_limit_that_is_reached_is_counted_by_its_name() {
     pass(seconds(32)).await;
     is_counted("stall", 1);
     drop(narrow);
+}
+
+// clause: PACE-4
+#[tokio::test(start_paused = true)]
+async fn a_stall_may_take_as_long_as_the_operator_says() {
+    for stall in [1, 300] {
+        let mut config = Config::default();
+        config.stall = stall;
+        let server = TestServer::start(config);
+        let narrow = attach(&server, None, 16);
+        settle().await;
+        pass(Duration::from_millis(stall * 1000 - 500)).await;
+        assert_eq!(reached(&server.server.metrics(), "stall"), 0);
+        // Somebody who reads a little has a stall of his own again.
+        let mut narrow = Client::over(narrow).patient();
+        narrow.reader.bytes(8).await;
+        settle().await;
+        pass(Duration::from_millis(stall * 1000 - 500)).await;
+        assert_eq!(reached(&server.server.metrics(), "stall"), 0);
+        // Its last words take a moment too, in vain.
+        pass(seconds(4)).await;
+        assert_eq!(reached(&server.server.metrics(), "stall"), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_system_holds_for_a_client_who_does_not_read_what_the_operator_says() {
+    let mut held = Vec::new();
+    for send_buffer in [4 << 10, 160 << 10] {
+        let mut config = Config::default();
+        config.send_buffer = send_buffer;
+        let server = TestServer::start(config);
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4 << 10).expect("a buffer");
+        let mut deaf = socket.connect(server.address).await.expect("a connection");
+        let mut asks = "HELP\n".repeat(1 << 10);
+        // A server that writes nothing more reads nothing more.
+        while reached(&server.server.metrics(), "send-buffer") == 0 {
+            tokio::select! {
+                written = deaf.write(asks.as_bytes()) => {
+                    drop(asks.drain(..written.expect("written")));
+                }
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        held.push(value(&server.server.metrics(), "parlor_sent_bytes_total"));
+        drop(deaf);
+        server.stop().await;
+    }
+    let [little, much] = held[..] else { panic!("{held:?}") };
+    assert!(little < 64 << 10 && much > 128 << 10, "{held:?}");
 }
 
 /// What this daemon's ports file says of the bridge.
