@@ -5,6 +5,7 @@
 
 mod closing;
 mod commands;
+mod end;
 mod pace;
 mod wire;
 
@@ -22,16 +23,13 @@ use tokio::time::{Instant, Sleep};
 use crate::bulletin::{News, Subscription};
 use crate::config::Config;
 use crate::metrics::Limit;
-use crate::protocol::limits::{
-    FLUSH_BYTES, LINE_BYTES, LINGER, STOP_QUIET, STOP_READING, TEXT_BYTES,
-};
-use crate::protocol::{
-    Bye, ByeReason, Command, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb,
-};
+use crate::protocol::limits::{FLUSH_BYTES, LINE_BYTES, STOP_QUIET, TEXT_BYTES};
+use crate::protocol::{Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb};
 use crate::room::{Cursor, Ended, Followed, Hub, Outlet, Refusal, Seat, Sink, Visit};
 use crate::transport::{Answer, Outbox, Received, Socket, Transport};
+use closing::Stop;
 pub(crate) use closing::turn_away;
-use closing::{not_http, write_rest};
+pub(crate) use end::End;
 use pace::Pace;
 use wire::trace;
 
@@ -80,30 +78,6 @@ pub(crate) struct Counts {
     pub(crate) messages: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-}
-
-/// The times of a server that is stopping.
-struct Stop {
-    /// Then the session ends, whatever is still to be read.
-    at: Pin<Box<Sleep>>,
-    /// Nothing has come for a moment: what was sent before the stop has been read.
-    quiet: Pin<Box<Sleep>>,
-}
-
-/// Why a conversation ends.
-#[derive(Debug)]
-pub(crate) enum End {
-    Quit,
-    Eof,
-    /// The seat is gone: replaced, kicked or closed.
-    Gone(Bye<'static>),
-    Slow,
-    /// The first line has begun and never ended.
-    Idle,
-    Broken,
-    Shutdown,
-    Http,
-    Tls,
 }
 
 impl<T: Transport> Session<T> {
@@ -352,34 +326,10 @@ impl<T: Transport> Session<T> {
         stall.as_mut().poll(cx).map(|()| End::Slow)
     }
 
-    /// Answers what a stopping server has no time for.
-    fn refuse_rest(&mut self) {
-        for received in std::mem::take(&mut self.inbox) {
-            match received {
-                Received::Bad(why, ..) => self.reject(&why.into()),
-                Received::Line(line, _) => {
-                    let verb = Command::parse(&line, self.seat.is_some(), self.talk)
-                        .and_then(|_| Command::verb_of(&line, self.talk));
-                    let answer = verb.map(Reject::shutting_down);
-                    self.reject(&answer.unwrap_or_else(|mistake| mistake));
-                }
-                _ => {}
-            }
-        }
-    }
-
     fn hear(&mut self, news: News) {
         match news {
             News::Announcement(line) => self.share(line),
             News::Stopping => self.begin_to_stop(),
-        }
-    }
-
-    fn begin_to_stop(&mut self) {
-        if self.stop.is_none() {
-            self.notice(NoticeKind::Shutdown, "The server is stopping.");
-            self.pace.lift();
-            self.stop = Some(Box::new(Stop::new()));
         }
     }
 
@@ -406,45 +356,6 @@ impl<T: Transport> Session<T> {
 
     async fn flush_if_much(&mut self) -> Result<(), End> {
         if self.outbox.len() > FLUSH_BYTES { self.flush().await } else { Ok(()) }
-    }
-
-    /// The last words, in the order in which they must be said; then the stream is closed.
-    async fn part(&mut self, end: &End) {
-        let asked_for = matches!(end, End::Quit | End::Eof);
-        if !asked_for {
-            self.outbox.drop_backlog();
-        }
-        if let Some(mut seat) = self.seat.take() {
-            // Every message that was ordered is answered.
-            for said in seat.take_unmet().await {
-                match said {
-                    Ok(said) => self.say(&Reply::from(said)),
-                    Err(why) => self.reject(&Reject::new(Verb::Msg, why.code(), why.to_string())),
-                }
-            }
-            drop(seat.ends(match end {
-                End::Quit => Ended::Left(LeftReason::Quit),
-                End::Eof => Ended::Left(LeftReason::Eof),
-                End::Shutdown => Ended::Silently,
-                _ => Ended::Left(LeftReason::Lost),
-            }));
-        }
-        match end.bye() {
-            Some(bye) => self.say(&Event::Bye(bye)),
-            None if matches!(end, End::Http) => self.outbox.raw(not_http(&self.hub).as_bytes()),
-            None => {}
-        }
-        // Who has read nothing for long will not begin now.
-        let patience = match end {
-            End::Slow | End::Idle | End::Shutdown => LINGER,
-            _ => Duration::from_secs(self.hub.config().stall),
-        };
-        let last_words = write_rest(&mut self.outbox, &mut self.transport);
-        if let Ok(written) = tokio::time::timeout(patience, last_words).await {
-            self.count_written(written);
-        }
-        let is_written = self.outbox.is_empty();
-        let _ = tokio::time::timeout(LINGER, self.transport.close(is_written)).await;
     }
 
     fn count_written(&mut self, bytes: u64) {
@@ -507,66 +418,5 @@ fn deliver(hub: &Hub, outbox: &mut Outbox<Cursor>, followed: Followed<'_>) {
 impl Sink for Socket {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         Socket::try_write(self, bytes)
-    }
-}
-
-impl Stop {
-    fn new() -> Stop {
-        Stop {
-            at: Box::pin(tokio::time::sleep(STOP_READING)),
-            quiet: Box::pin(tokio::time::sleep(STOP_QUIET)),
-        }
-    }
-}
-
-impl End {
-    fn bye(&self) -> Option<Bye<'static>> {
-        let reason = match self {
-            End::Gone(bye) => return Some(bye.clone()),
-            End::Quit => ByeReason::Quit,
-            End::Eof => ByeReason::Eof,
-            End::Slow => ByeReason::Slow,
-            End::Idle => {
-                let text = "You began a line and didn't end it. Come back any time.";
-                return Some(Bye { reason: ByeReason::Idle, text: text.into() });
-            }
-            End::Shutdown => ByeReason::Shutdown,
-            End::Broken | End::Http | End::Tls => return None,
-        };
-        Some(Bye::new(reason))
-    }
-
-    /// The limit that was reached, if one was.
-    pub(crate) fn limit(&self) -> Option<Limit> {
-        match self {
-            End::Slow => Some(Limit::Stall),
-            End::Idle => Some(Limit::FirstCommand),
-            _ => None,
-        }
-    }
-
-    /// The word that the log has for it.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            End::Broken => "broken",
-            End::Http => "http",
-            End::Tls => "tls",
-            End::Gone(bye) => bye.reason.as_str(),
-            End::Quit => "quit",
-            End::Eof => "eof",
-            End::Slow => "slow",
-            End::Idle => "idle",
-            End::Shutdown => "shutdown",
-        }
-    }
-}
-
-/// A seat operation that is refused because the seat is gone ends the conversation.
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> End {
-        match refusal {
-            Refusal::Gone(bye) => End::Gone(bye),
-            _ => End::Broken,
-        }
     }
 }
