@@ -155,6 +155,8 @@ pub const GUESS_WINDOW: Duration = Duration::from_secs(60);
 pub const GUESS_DELAY: Duration = Duration::from_secs(1);
 /// Addresses whose wrong guesses are remembered.
 pub const GUESSERS: usize = 65_536;
+/// When there are so many, how often at most it is looked which of them can be forgotten.
+pub const GUESSERS_SWEEP: Duration = Duration::from_secs(1);
 /// Announcements kept for connections that are slow to take them.
 pub const ANNOUNCEMENTS: usize = 16;
 /// How long nothing must have come from a client for a stopping server to have it all.

@@ -6,11 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::protocol::limits::{GUESS_WINDOW, GUESSERS, GUESSES, UNENTERED_ROOMS};
+use crate::protocol::limits::{GUESS_WINDOW, GUESSERS, GUESSERS_SWEEP, GUESSES, UNENTERED_ROOMS};
 
 /// The ledger of addresses. Its lock is the innermost: nothing else is locked under it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Visitors(Arc<Mutex<HashMap<IpAddr, Tally>>>);
+pub(crate) struct Visitors(Arc<Mutex<Ledger>>);
+
+#[derive(Debug, Default)]
+struct Ledger {
+    tallies: HashMap<IpAddr, Tally>,
+    /// When it was last looked for those that are not worth keeping.
+    swept: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Tally {
@@ -45,8 +52,8 @@ impl Visitors {
     /// Counts a connection. No address, or loopback, is exempt from every limit.
     pub(crate) fn enter(&self, address: Option<IpAddr>, most: usize) -> Result<Visit, TooMany> {
         let Some(address) = address.and_then(counted_as) else { return Ok(Visit(None)) };
-        let mut tallies = self.lock();
-        let tally = tallies.entry(address).or_insert_with(Tally::new);
+        let mut ledger = self.lock();
+        let tally = ledger.tallies.entry(address).or_insert_with(Tally::new);
         if tally.visits >= most {
             return Err(TooMany);
         }
@@ -54,7 +61,7 @@ impl Visitors {
         Ok(Visit(Some(Arc::new(Counted { address, visitors: self.clone() }))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Tally>> {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,8 +79,8 @@ impl Visit {
     /// Counts a room that this visitor makes.
     pub(crate) fn make_room(&self) -> Result<Unentered, TooMany> {
         if let Some(counted) = &self.0 {
-            let mut tallies = counted.visitors.lock();
-            let tally = tallies.entry(counted.address).or_insert_with(Tally::new);
+            let mut ledger = counted.visitors.lock();
+            let tally = ledger.tallies.entry(counted.address).or_insert_with(Tally::new);
             if tally.rooms >= UNENTERED_ROOMS {
                 return Err(TooMany);
             }
@@ -85,11 +92,9 @@ impl Visit {
     /// Counts a wrong code, token or secret.
     pub(crate) fn guessed_wrong(&self, now: Instant) {
         let Some(counted) = &self.0 else { return };
-        let mut tallies = counted.visitors.lock();
-        if tallies.len() >= GUESSERS {
-            tallies.retain(|_, tally| tally.is_worth_keeping(now));
-        }
-        if let Some(tally) = tallies.get_mut(&counted.address) {
+        let mut ledger = counted.visitors.lock();
+        ledger.sweep(now);
+        if let Some(tally) = ledger.tallies.get_mut(&counted.address) {
             if tally.wrong == 0 || now.duration_since(tally.window) >= GUESS_WINDOW {
                 (tally.window, tally.wrong) = (now, 0);
             }
@@ -100,8 +105,8 @@ impl Visit {
     /// Whether this address has guessed wrong too often lately.
     pub(crate) fn must_wait(&self, now: Instant) -> bool {
         self.0.as_ref().is_some_and(|counted| {
-            let tallies = counted.visitors.lock();
-            tallies.get(&counted.address).is_some_and(|tally| {
+            let ledger = counted.visitors.lock();
+            ledger.tallies.get(&counted.address).is_some_and(|tally| {
                 tally.wrong > GUESSES && now.duration_since(tally.window) < GUESS_WINDOW
             })
         })
@@ -121,6 +126,18 @@ fn counted_as(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
+impl Ledger {
+    /// Forgets what is not worth keeping when there is much. All are looked at for that, so it is
+    /// not done for each guess of a crowd.
+    fn sweep(&mut self, now: Instant) {
+        let is_early = self.swept.is_some_and(|swept| now.duration_since(swept) < GUESSERS_SWEEP);
+        if self.tallies.len() >= GUESSERS && !is_early {
+            self.tallies.retain(|_, tally| tally.is_worth_keeping(now));
+            self.swept = Some(now);
+        }
+    }
+}
+
 impl Tally {
     fn new() -> Tally {
         Tally { visits: 0, rooms: 0, wrong: 0, window: Instant::now() }
@@ -134,7 +151,8 @@ impl Tally {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut tallies = self.visitors.lock();
+        let mut ledger = self.visitors.lock();
+        let tallies = &mut ledger.tallies;
         let full = tallies.len() > GUESSERS;
         if let Some(tally) = tallies.get_mut(&self.address) {
             tally.visits -= 1;
@@ -156,8 +174,8 @@ impl Unentered {
 impl Drop for Unentered {
     fn drop(&mut self) {
         if let Some(Visit(Some(counted))) = self.0.take() {
-            let mut tallies = counted.visitors.lock();
-            if let Some(tally) = tallies.get_mut(&counted.address) {
+            let mut ledger = counted.visitors.lock();
+            if let Some(tally) = ledger.tallies.get_mut(&counted.address) {
                 tally.rooms -= 1;
             }
         }
@@ -167,6 +185,9 @@ impl Drop for Unentered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::protocol::LeftReason;
+    use crate::room::{Ended, Hub, Refusal};
 
     const SOMEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
@@ -183,7 +204,7 @@ mod tests {
         for address in [None, Some(mapped), Some("127.0.0.9".parse().unwrap())] {
             assert!(visitors.enter(address, 0).unwrap().is_exempt());
         }
-        assert!(visitors.lock().is_empty());
+        assert!(visitors.lock().tallies.is_empty());
     }
 
     #[tokio::test]
@@ -219,5 +240,37 @@ mod tests {
         assert!(visit.must_wait(Instant::now()));
         tokio::time::advance(GUESS_WINDOW).await;
         assert!(!visit.must_wait(Instant::now()));
+    }
+
+    /// A million with `PARLOR_GUESSES=1000000`.
+    #[tokio::test(start_paused = true)]
+    async fn wrong_tokens_open_no_held_seat_and_their_addresses_are_forgotten() {
+        let guesses = std::env::var("PARLOR_GUESSES").map_or(100_000, |n| n.parse().unwrap());
+        let hub = Hub::new(Config::default());
+        let mut seat = hub.join("LOBBY", "sam").unwrap();
+        let token = seat.hold(600).unwrap().0.to_string();
+        drop(seat.ends(Ended::Left(LeftReason::Lost)));
+        let (visitors, right) = (Visitors::default(), u128::from_str_radix(&token, 16).unwrap());
+        for n in 0..guesses {
+            // Each from an address of its own, in 240.0.0.0/4.
+            let address = std::net::Ipv4Addr::from_bits(0xf000_0000 | n);
+            let visit = visitors.enter(Some(address.into()), 1).unwrap();
+            // Some anywhere, some near.
+            let wrong = match n % 4 {
+                0 => right ^ (1 << (n / 4 % 128)),
+                1 => right.wrapping_add(u128::from(n)),
+                _ => u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+            };
+            let guess = hub.resume("LOBBY", &format!("{wrong:032x}"), 0, visit.clone()).await;
+            assert_eq!(guess.unwrap_err(), Refusal::BadToken, "{wrong:032x} for {token}");
+            visit.guessed_wrong(Instant::now());
+        }
+        assert!(visitors.lock().tallies.len() <= GUESSERS + 1);
+        tokio::time::advance(GUESS_WINDOW).await;
+        let last = visitors.enter(Some(SOMEWHERE), 1).unwrap();
+        last.guessed_wrong(Instant::now());
+        assert_eq!(visitors.lock().tallies.len(), 1, "the others' minute is over");
+        let resumed = hub.resume("LOBBY", &token, 0, last).await.unwrap();
+        assert_eq!(resumed.seat.name().as_str(), "sam");
     }
 }
