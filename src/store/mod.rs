@@ -6,6 +6,8 @@
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(feature = "sqlite")]
+mod mark;
+#[cfg(feature = "sqlite")]
 mod rows;
 #[cfg(feature = "sqlite")]
 mod salvage;
@@ -49,6 +51,8 @@ pub(crate) enum Kind {
     Newer(i64),
     Foreign,
     Empty,
+    /// There is a log, but not the file that it belongs to.
+    LogAlone,
     /// What was found, for people.
     Damaged(String),
     Io(io::Error),
@@ -74,7 +78,8 @@ pub(crate) fn open(
     let next_room = loaded.rooms.iter().map(|room| room.number + 1).max().unwrap_or(1);
     let (keeper, records) = Keeper::new(next_room.max(loaded.next_room));
     let (end, ended) = oneshot::channel();
-    let writer = writer::Writer::new(connection, &loaded.rooms, loaded.next_room);
+    let marker = mark::Marker::new(file);
+    let writer = writer::Writer::new(connection, marker, &loaded.rooms, loaded.next_room);
     writer.start(records, end).map_err(|error| StoreError::new(file, Kind::Io(error)))?;
     Ok((Store { ended }, keeper, loaded.rooms))
 }
@@ -137,6 +142,11 @@ impl fmt::Display for StoreError {
             Kind::Empty => {
                 write!(f, "{file} is empty, and a store never is. Remove it to begin a new store")
             }
+            Kind::LogAlone => write!(
+                f,
+                "{file} is missing, but its log {file}-wal is there: bring the file back, or move \
+                 the log away to begin a new store"
+            ),
             Kind::Damaged(found) => write!(
                 f,
                 "{file} is damaged: {found}. Nothing was changed. To go on with what is sound, \

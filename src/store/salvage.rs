@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 use tracing::warn;
 
 use super::rows::{self, Damage, Loaded};
@@ -38,15 +37,14 @@ fn replace(file: &Path, damaged: Connection, loaded: &Loaded) -> Result<String, 
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
     let ending = format!(".damaged-{now}");
     let aside = beside(file, &ending);
-    // Closing must not write what is in the log of the damaged one into it.
-    damaged
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .map_err(Kind::Sqlite)?;
+    // Its log stays a log.
     drop(damaged);
     fs::rename(file, &aside).map_err(Kind::Io)?;
-    match fs::rename(beside(file, "-wal"), beside(&aside, "-wal")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Kind::Io(error)),
-        _ => {}
+    for ending in ["-wal", "-mark"] {
+        match fs::rename(beside(file, ending), beside(&aside, ending)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Kind::Io(error)),
+            _ => {}
+        }
     }
     fs::rename(&part, file).map_err(Kind::Io)?;
     Ok(aside.display().to_string())

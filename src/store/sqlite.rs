@@ -4,10 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::rows::{self, Loaded};
-use super::{Kind, StoreError, wal};
+use super::wal::Unfinished;
+use super::{Kind, StoreError, mark, wal};
 
 /// The first bytes of every file of SQLite.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -41,8 +43,19 @@ pub(super) fn open(file: &Path) -> Result<(Connection, Loaded), StoreError> {
     {
         loaded.damage.other = Some(found);
     }
-    if torn.is_unfinished {
-        tracing::warn!("the store's last commit is not whole, so it was not taken");
+    match torn.unfinished {
+        None => {}
+        Some(Unfinished::Unacknowledged) => tracing::warn!(
+            "the last commit in the store's log is not whole and was not taken; nobody had been \
+             told of it"
+        ),
+        Some(Unfinished::Unmarked) => tracing::warn!(
+            "the last commit in the store's log is not whole and was not taken; it isn't known \
+             whether anybody had been told of it: the latest messages may be missing"
+        ),
+    }
+    if loaded.damage.is_nothing() {
+        leave_log(&connection, false).map_err(|error| failed(Kind::Sqlite(error)))?;
     }
     Ok((connection, loaded))
 }
@@ -70,6 +83,8 @@ fn check_owner(file: &Path) -> Result<(), Kind> {
 fn connect(file: &Path) -> Result<Connected, Kind> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(file, flags).map_err(Kind::Sqlite)?;
+    // A store that is refused stays as it is, its log too.
+    leave_log(&connection, true).map_err(Kind::Sqlite)?;
     match prepare(&mut connection) {
         Ok(VERSION) => Ok(Connected::Sound(connection)),
         Ok(newer) => Err(Kind::Newer(newer)),
@@ -81,6 +96,11 @@ fn connect(file: &Path) -> Result<Connected, Kind> {
             _ => Err(Kind::Sqlite(error)),
         },
     }
+}
+
+/// Whether closing leaves the log beside the file, or puts it into it.
+fn leave_log(connection: &Connection, leave: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave).map(drop)
 }
 
 /// Takes the file for this process alone, and returns the version of its tables.
@@ -95,22 +115,22 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
     }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    migrate(connection)?;
+    migrate(connection, MIGRATIONS)?;
     version(connection)
 }
 
-/// Brings the tables to this version: all steps or none.
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Brings the tables to the version that the steps make: all of them or none.
+fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
     // The lock is taken here, and kept.
     let behavior = TransactionBehavior::Immediate;
     let transaction = connection.transaction_with_behavior(behavior)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let done = usize::try_from(version).unwrap_or_default();
-    for step in MIGRATIONS.iter().skip(done) {
+    for step in steps.iter().skip(done) {
         transaction.execute_batch(step)?;
     }
-    if version < VERSION {
-        transaction.pragma_update(None, "user_version", VERSION)?;
+    if done < steps.len() {
+        transaction.pragma_update(None, "user_version", steps.len() as i64)?;
     }
     transaction.commit()
 }
@@ -127,13 +147,19 @@ fn inspect(connection: &Connection) -> Option<String> {
 
 /// Makes a new store: beside its place, and then there at once, so that nobody sees half of one.
 fn create(file: &Path) -> Result<(), StoreError> {
+    let failed = |kind| StoreError::new(file, kind);
+    // SQLite would put the log of another file into the new one.
+    if beside(file, "-wal").try_exists().map_err(|error| failed(Kind::Io(error)))? {
+        return Err(failed(Kind::LogAlone));
+    }
+    mark::remove(file).map_err(|error| failed(Kind::Io(error)))?;
     let part = beside(file, ".part");
-    let made = make(&part).and_then(|()| {
-        // A link doesn't replace what another process has put there meanwhile.
-        let placed = fs::hard_link(&part, file).map_err(Kind::Io);
-        fs::remove_file(&part).map_err(Kind::Io).and(placed)
-    });
-    made.map_err(|kind| StoreError::new(file, kind))
+    // A link doesn't replace what another process has put there meanwhile.
+    let made = make(&part).and_then(|()| fs::hard_link(&part, file).map_err(Kind::Io));
+    // On a full disk there may be half of one, and what SQLite has written beside it.
+    fs::remove_file(beside(&part, "-journal")).ok();
+    let removed = fs::remove_file(&part).map_err(Kind::Io);
+    made.and(removed).map_err(failed)
 }
 
 /// Makes an empty store that only its owner may read: it holds codes and texts.
@@ -152,7 +178,7 @@ pub(super) fn make(file: &Path) -> Result<(), Kind> {
     let fill = || {
         let mut connection = Connection::open(file)?;
         connection.pragma_update(None, "application_id", PARLOR)?;
-        migrate(&mut connection)?;
+        migrate(&mut connection, MIGRATIONS)?;
         rows::write_total(&connection, 0, 0)
     };
     fill().map_err(Kind::Sqlite)
@@ -168,7 +194,53 @@ pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
 /// Opens a store that was just made.
 pub(super) fn open_made(file: &Path) -> Result<Connection, Kind> {
     match connect(file)? {
-        Connected::Sound(connection) => Ok(connection),
+        Connected::Sound(connection) => {
+            leave_log(&connection, false).map_err(Kind::Sqlite)?;
+            Ok(connection)
+        }
         Connected::Damaged(_, found) => Err(Kind::Damaged(found)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(connection: &Connection) -> i64 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    fn words(connection: &Connection) -> rusqlite::Result<Vec<(String, Option<i64>)>> {
+        let mut select = connection.prepare("SELECT word, length FROM words")?;
+        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    }
+
+    const FIRST: &str = "CREATE TABLE words (word TEXT); INSERT INTO words VALUES ('capybara')";
+    const SECOND: &str = "ALTER TABLE words ADD COLUMN length INTEGER";
+    const THIRD: &str = "UPDATE words SET length = length(word)";
+
+    #[test]
+    fn an_older_store_is_brought_up_step_by_step_with_what_it_has() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[FIRST]).unwrap();
+        assert_eq!(version(&connection), 1);
+        migrate(&mut connection, &[FIRST, SECOND, THIRD]).unwrap();
+        assert_eq!(version(&connection), 3);
+        assert_eq!(words(&connection).unwrap(), [("capybara".to_owned(), Some(8))]);
+        migrate(&mut connection, &[FIRST, SECOND, THIRD]).unwrap();
+        assert_eq!(version(&connection), 3);
+    }
+
+    #[test]
+    fn a_migration_that_fails_half_way_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[FIRST]).unwrap();
+        let broken = "UPDATE words SET length = 1; UPDATE nothing SET length = 2";
+        migrate(&mut connection, &[FIRST, SECOND, broken]).unwrap_err();
+        assert_eq!(version(&connection), 1);
+        assert!(words(&connection).is_err(), "the second step stayed");
+        // Later it can go on from there.
+        migrate(&mut connection, &[FIRST, SECOND, THIRD]).unwrap();
+        assert_eq!(words(&connection).unwrap(), [("capybara".to_owned(), Some(8))]);
     }
 }

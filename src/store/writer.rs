@@ -9,8 +9,9 @@ use std::thread;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::mark::Marker;
 use super::rows;
 use crate::protocol::limits::{STORE_BATCH, STORE_RETRY};
 use crate::room::{Head, KeptRoom, Record, Room};
@@ -18,6 +19,7 @@ use crate::room::{Head, KeptRoom, Record, Room};
 #[derive(Debug)]
 pub(super) struct Writer {
     connection: Connection,
+    marker: Marker,
     written: Written,
     /// Rooms of which something could not be written.
     again: HashMap<u64, Arc<Room>>,
@@ -44,10 +46,15 @@ struct Changes {
 const TRIM: u64 = 64;
 
 impl Writer {
-    pub(super) fn new(connection: Connection, kept: &[KeptRoom], next_room: u64) -> Writer {
+    pub(super) fn new(
+        connection: Connection,
+        marker: Marker,
+        kept: &[KeptRoom],
+        next_room: u64,
+    ) -> Writer {
         let first_ids = kept.iter().map(|room| (room.number, room.head.first_id)).collect();
         let written = Written { first_ids, rooms: kept.len() as u64, next_room };
-        Writer { connection, written, again: HashMap::new() }
+        Writer { connection, marker, written, again: HashMap::new() }
     }
 
     /// Writes until the queue is closed and empty; then `end` is dropped.
@@ -63,7 +70,8 @@ impl Writer {
             while let Some(batch) = self.gather(&records) {
                 self.keep(batch);
             }
-            drop((self, end));
+            self.close();
+            drop(end);
         };
         thread::Builder::new().name("parlor-store".to_owned()).spawn(write).map(drop)
     }
@@ -126,7 +134,18 @@ impl Writer {
         let written = self.written.after(&transaction, changes)?;
         transaction.commit()?;
         self.written.take(written);
+        self.marker.set(&self.connection);
         Ok(())
+    }
+
+    /// Closes the file, with all in it that was in the log.
+    fn close(self) {
+        if let Err(why) = self.marker.remove() {
+            warn!(%why, "the mark of the store's log can't be removed");
+        }
+        if let Err((_, why)) = self.connection.close() {
+            warn!(%why, "the store can't be closed");
+        }
     }
 }
 

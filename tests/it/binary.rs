@@ -41,6 +41,20 @@ pub(crate) fn parlor(args: &[&str]) -> Command {
     command
 }
 
+/// A program as another one runs it, whose arguments end with it.
+pub(crate) fn run_by(mut other: Command, program: &Command) -> Command {
+    let program = program.as_std();
+    other.arg(program.get_program()).args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
+        };
+    }
+    other.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    other
+}
+
 /// Runs a program that ends by itself.
 pub(crate) async fn output(mut command: Command) -> Output {
     soon("the program's end", command.output()).await.expect("the program starts")
@@ -80,6 +94,7 @@ pub(crate) struct Daemon {
     child: Child,
     stderr: watch::Receiver<String>,
     addresses: Vec<SocketAddr>,
+    web: Vec<SocketAddr>,
     /// Holds `ports.json`.
     folder: TempDir,
 }
@@ -97,9 +112,12 @@ impl Daemon {
         command.arg("--ports-file").arg(&ports_file).stdout(Stdio::null());
         let mut child = command.spawn().expect("the daemon starts");
         let stderr = child.stderr.take().expect("stderr is a pipe");
-        let mut daemon = Daemon { child, stderr: gather(stderr), addresses: Vec::new(), folder };
+        let stderr = gather(stderr);
+        let (addresses, web) = (Vec::new(), Vec::new());
+        let mut daemon = Daemon { child, stderr, addresses, web, folder };
         daemon.stderr_shows("listening").await;
-        daemon.addresses = read_ports(&ports_file);
+        daemon.addresses = read_ports(&ports_file, "line");
+        daemon.web = read_ports(&ports_file, "web");
         daemon
     }
 
@@ -111,6 +129,11 @@ impl Daemon {
     /// Where it listens.
     pub(crate) fn addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where its bridge listens.
+    pub(crate) fn web_addr(&self) -> SocketAddr {
+        self.web[0]
     }
 
     /// The folder of `ports.json`.
@@ -174,10 +197,10 @@ fn gather(stderr: ChildStderr) -> watch::Receiver<String> {
     reader
 }
 
-fn read_ports(file: &Path) -> Vec<SocketAddr> {
+fn read_ports(file: &Path, kind: &str) -> Vec<SocketAddr> {
     let json = std::fs::read(file).expect("the ports file");
     let ports: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
-    let lines = ports["line"].as_array().expect("a list of addresses");
+    let lines = ports[kind].as_array().expect("a list of addresses");
     let address = |line: &serde_json::Value| line.as_str().and_then(|line| line.parse().ok());
     lines.iter().map(|line| address(line).expect("an address")).collect()
 }

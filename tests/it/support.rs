@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use futures_util::{SinkExt, StreamExt};
 use parlor::{Origin, Seat};
 use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream,
+    ReadHalf, WriteHalf,
 };
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::client::TestServer;
 
@@ -274,6 +278,41 @@ impl Writer {
     /// Ends the client's input.
     pub(crate) async fn end(&mut self) {
         self.0.shutdown().await.ok();
+    }
+}
+
+/// A WebSocket that can be used like a stream of lines.
+pub(crate) async fn web_socket(address: SocketAddr) -> DuplexStream {
+    let url = format!("ws://{address}/ws");
+    let (socket, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
+    let (here, there) = tokio::io::duplex(1 << 16);
+    tokio::spawn(frames_as_lines(socket, there));
+    here
+}
+
+async fn frames_as_lines(
+    mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    lines: DuplexStream,
+) {
+    let (reader, mut writer) = tokio::io::split(lines);
+    let mut reader = BufReader::new(reader).lines();
+    loop {
+        tokio::select! {
+            line = reader.next_line() => match line {
+                Ok(Some(line)) if socket.send(Message::text(line.clone())).await.is_ok() => {}
+                _ => return,
+            },
+            frame = socket.next() => match frame {
+                Some(Ok(Message::Text(line))) => {
+                    let line = format!("{}\n", line.as_str());
+                    if writer.write_all(line.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return,
+            },
+        }
     }
 }
 

@@ -11,15 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
 use parlor::protocol::RoomCode;
 use parlor::{Config, Origin, Server};
-use tokio::io::{
-    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::support::web_socket;
 
 /// A case of a transcript file.
 pub(crate) struct Case {
@@ -300,11 +297,7 @@ impl Run {
             }
             Way::WebSocket => {
                 let address = self.server.web_addrs().first().expect("an address");
-                let url = format!("ws://{address}/ws");
-                let (socket, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
-                let (here, there) = tokio::io::duplex(1 << 16);
-                tokio::spawn(frames_as_lines(socket, there));
-                Box::new(here)
+                Box::new(web_socket(*address).await)
             }
         };
         let client =
@@ -567,33 +560,6 @@ impl Case {
         // A bridge that is full says so in HTTP.
         let is_of_places = self.options.iter().any(|(key, _)| key == "max-connections");
         !below_lines && !is_of_places && !self.steps.iter().any(has_bytes)
-    }
-}
-
-/// Lets a WebSocket be used like a stream of lines.
-async fn frames_as_lines(
-    mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    lines: DuplexStream,
-) {
-    let (reader, mut writer) = tokio::io::split(lines);
-    let mut reader = BufReader::new(reader).lines();
-    loop {
-        tokio::select! {
-            line = reader.next_line() => match line {
-                Ok(Some(line)) if socket.send(Message::text(line.clone())).await.is_ok() => {}
-                _ => return,
-            },
-            frame = socket.next() => match frame {
-                Some(Ok(Message::Text(line))) => {
-                    let line = format!("{}\n", line.as_str());
-                    if writer.write_all(line.as_bytes()).await.is_err() {
-                        return;
-                    }
-                }
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                _ => return,
-            },
-        }
     }
 }
 

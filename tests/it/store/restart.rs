@@ -1,0 +1,196 @@
+//! What is there after a restart, and whose a store is.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use parlor::{Clock, Refusal};
+use rusqlite::Connection;
+
+use super::{Place, connect, kill};
+use crate::binary::parlor;
+use crate::client::TestServer;
+use crate::support::{Client, first_field, message, pass, say, seat, seconds};
+
+// clause: STORE-3
+#[tokio::test]
+async fn after_a_kill_armed_members_find_everything_as_it_was() {
+    let place = Place::new();
+    let daemon = place.daemon().await;
+    let mut ann = connect(&daemon).await;
+    let code = ann.create("ann").await;
+    let ann_token = ann.hold(60).await;
+    let mut ben = connect(&daemon).await.join(&code, "ben").await;
+    let ben_token = ben.hold(60).await;
+    let cat = connect(&daemon).await.join(&code, "cat").await;
+    let mut kim = connect(&daemon).await.join(&code, "kim").await;
+    let kim_token = kim.hold(60).await;
+    assert_eq!(ben.ask("MSG hello").await.pop().expect("a reply").split(' ').nth(2), Some("1"));
+    ann.send("MSG hello ben\nMUTE ben\nKICK kim\nLOCK\nNICK Annie").await;
+    ann.expect("JOINED ben").await;
+    ann.expect("JOINED cat").await;
+    ann.expect("JOINED kim").await;
+    ann.expect("MSG 1 ").await;
+    ann.expect("OK MSG 2 ").await;
+    for done in ["OK MUTE ben", "OK KICK kim", "OK LOCK", "OK NICK Annie"] {
+        ann.expect(done).await;
+    }
+    let mut dan = connect(&daemon).await;
+    let closed = dan.create("dan").await;
+    dan.ask("CLOSE").await;
+    let created = connect(&daemon).await.ask("CREATE").await;
+    let empty = first_field(&created[0]["OK CREATE ".len()..]);
+    kill(daemon).await;
+    drop(cat);
+
+    let daemon = place.daemon().await;
+    let mut ann = connect(&daemon).await;
+    let resumed = ann.ask(&format!("RESUME {code} {ann_token} 0")).await;
+    let [first, second, reply] = &resumed[..] else { panic!("{resumed:?}") };
+    assert_eq!((message(first), message(second)), ((1, "hello"), (2, "hello ben")));
+    assert_eq!(*reply, format!("OK RESUME {code} Annie 2 2 2 1"));
+    let users = ann.ask("WHO").await;
+    assert_eq!(users, ["USER Annie here host", "USER ben held muted", "OK WHO 2"]);
+    let mut other = connect(&daemon).await;
+    let gone = other.ask(&format!("RESUME {code} {kim_token} 0")).await;
+    assert!(gone[0].starts_with("ERR RESUME bad-token "), "{gone:?}");
+    let locked = other.ask(&format!("JOIN {code} eve")).await;
+    assert!(locked[0].starts_with("ERR JOIN room-locked "), "{locked:?}");
+    let none = other.ask(&format!("JOIN {closed} eve")).await;
+    assert!(none[0].starts_with("ERR JOIN no-such-room "), "{none:?}");
+    let resumed = other.ask(&format!("RESUME {code} {ben_token} 1")).await;
+    assert_eq!(message(&resumed[0]), (2, "hello ben"));
+    assert_eq!(resumed[1], format!("OK RESUME {code} ben 2 2 1 1"));
+    // Nothing is given twice.
+    assert_eq!(ann.ask("MSG again").await[0].split(' ').nth(2), Some("3"));
+    // A room without a seat waits for its people.
+    connect(&daemon).await.join(empty, "fay").await;
+}
+
+#[tokio::test]
+async fn time_does_not_go_back_over_a_restart() {
+    let place = Place::new();
+    let mut config = place.config();
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    config.clock = Clock::new(move || later);
+    let server = TestServer::start(config);
+    let said = seat(&server, "ann").say("late").await.expect("a message");
+    server.stop().await;
+    let server = place.server();
+    let ann = seat(&server, "ann");
+    let again = ann.say("early").await.expect("a message");
+    assert_eq!((again.id, again.time), (said.id + 1, said.time));
+    drop(ann);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_keeps_no_more_history_than_a_room_may_have() {
+    let place = Place::new();
+    let mut config = place.config();
+    config.history = 10;
+    let server = TestServer::start(config.clone());
+    let ann = seat(&server, "ann");
+    say(&ann, 200, "word").await;
+    drop(ann);
+    server.stop().await;
+    let stored = || {
+        let connection = Connection::open(&place.file).expect("a store");
+        let count = connection.query_row("SELECT count(*) FROM messages", [], |row| row.get(0));
+        count.expect("a number")
+    };
+    let before: i64 = stored();
+    assert!((10..100).contains(&before), "{before}");
+    let server = TestServer::start(config);
+    let mut ben = Client::tcp(&server).await;
+    let lines = ben.ask("JOIN LOBBY ben 1000").await;
+    assert_eq!((lines.len(), message(&lines[0]).0), (11, 191));
+    server.stop().await;
+}
+
+// clause: STORE-3
+#[tokio::test]
+async fn held_seats_and_empty_rooms_end_10_minutes_after_a_restart() {
+    let place = Place::new();
+    let server = place.server();
+    let mut ann = Client::tcp(&server).await;
+    let code = ann.create("ann").await;
+    ann.hold(1).await;
+    let mut empty = Vec::new();
+    for _ in 0..2 {
+        let created = Client::tcp(&server).await.ask("CREATE").await;
+        empty.push(first_field(&created[0]["OK CREATE ".len()..]).to_owned());
+    }
+    server.stop().await;
+    let server = place.server();
+    let hub = server.server.hub();
+    // From here on nothing has to wait for the store before the time has passed.
+    tokio::time::pause();
+    pass(seconds(599)).await;
+    assert!(hub.join(&empty[0], "x").is_ok());
+    let mut ben = hub.join(&code, "ben").expect("the room is there");
+    pass(seconds(2)).await;
+    assert_eq!(hub.join(&empty[1], "x").unwrap_err(), Refusal::NoSuchRoom);
+    let left = ben.next().await;
+    assert!(matches!(left, Some(parlor::Event::Left { name, .. }) if name == "ann"));
+}
+
+#[tokio::test]
+async fn a_store_is_for_its_owner_and_for_one_parlor_at_a_time() {
+    let place = Place::new();
+    let server = place.server();
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(&place.file).expect("a file").permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // Another process: locks of files are between those.
+    let second = crate::binary::output(place.command()).await;
+    let text = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{text}");
+    assert!(text.contains("is in use: another parlor stores there"), "{text}");
+    server.stop().await;
+    assert_eq!(place.files(), ["rooms.db"]);
+}
+
+#[tokio::test]
+async fn a_newer_store_and_what_is_none_are_refused_and_not_touched() {
+    let place = Place::new();
+    place.server().stop().await;
+    let set = |pragma: &str| {
+        let connection = Connection::open(&place.file).expect("a store");
+        connection.execute_batch(pragma).expect("a pragma");
+    };
+    set("PRAGMA user_version = 99");
+    assert!(place.refused().contains("written by a newer parlor (format 99)"));
+    set("PRAGMA user_version = 1; PRAGMA application_id = 7");
+    assert!(place.refused().contains("is no store of parlor"));
+    for (content, why) in [(&b"My diary.\n"[..], "is no store of parlor"), (b"", "is empty")] {
+        fs::write(&place.file, content).expect("a file");
+        assert!(place.refused().contains(why), "{}", place.refused());
+        assert_eq!(fs::read(&place.file).expect("a file"), content);
+    }
+    fs::remove_file(&place.file).expect("removed");
+    fs::create_dir(&place.file).expect("a folder");
+    assert!(place.refused().starts_with("cannot open the store"));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_used_is_a_clear_line_and_an_exit_code() {
+    let place = Place::new();
+    for wrong in ["rooms.db", "sqlite:", "redis:here"] {
+        let output = crate::binary::output(parlor(&["--store", wrong])).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("it is written memory or sqlite:FILE"), "{text}");
+    }
+    place.server().stop().await;
+    let mut bytes = fs::read(&place.file).expect("a store");
+    bytes.truncate(bytes.len() - 1);
+    fs::write(&place.file, bytes).expect("written");
+    let output = crate::binary::output(place.command()).await;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+    assert!(text.contains("is damaged: ") && text.contains("--salvage"), "{text}");
+}
