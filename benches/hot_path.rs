@@ -3,7 +3,7 @@
 mod scenarios;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use scenarios::{Cursors, Door, LINES_A_READ, Reading, Sockets, encode, runtime};
+use scenarios::{Cursors, Door, LINES_A_READ, Reading, Sockets, Stored, encode, runtime};
 
 fn hot_path(criterion: &mut Criterion) {
     let mut lines = criterion.benchmark_group("read");
@@ -48,6 +48,11 @@ fn hot_path(criterion: &mut Criterion) {
             });
             start.elapsed()
         });
+    });
+
+    let stored = runtime.block_on(Stored::new(1000));
+    criterion.bench_function("start with 1000 stored messages, and stop", |bencher| {
+        bencher.iter(|| runtime.block_on(stored.start()));
     });
 }
 

@@ -3,13 +3,13 @@
 
 mod scenarios;
 
-use scenarios::{Cursors, Door, LINES_A_READ, Reading, Sockets, encode, runtime};
+use scenarios::{Cursors, Door, LINES_A_READ, Reading, Sockets, Stored, encode, runtime};
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let [scenario, rounds] = arguments.as_slice() else {
         // `cargo bench` and `cargo test` come without a scenario: each one, once.
-        for scenario in ["read", "encode", "publish", "join", "deliver"] {
+        for scenario in ["read", "encode", "publish", "join", "deliver", "start"] {
             run(scenario, LINES_A_READ);
         }
         return;
@@ -40,6 +40,12 @@ fn run(scenario: &str, rounds: usize) {
                 sockets.say().await;
             }
             sockets.check(rounds).await;
+        }),
+        "start" => runtime().block_on(async {
+            let stored = Stored::new(1000).await;
+            for _ in 0..rounds / LINES_A_READ {
+                stored.start().await;
+            }
         }),
         _ => panic!("there is no scenario {scenario}"),
     }

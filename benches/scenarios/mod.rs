@@ -177,3 +177,33 @@ impl Sockets {
         }
     }
 }
+
+/// A store with messages in it.
+pub(crate) struct Stored {
+    _folder: tempfile::TempDir,
+    config: Config,
+}
+
+impl Stored {
+    pub(crate) async fn new(messages: usize) -> Stored {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = Config::default();
+        config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        config.store = Some(folder.path().join("rooms.db"));
+        let stored = Stored { _folder: folder, config };
+        let server = Server::bind(stored.config.clone()).expect("a server");
+        let speaker = server.hub().join("LOBBY", "speaker").expect("a seat");
+        for _ in 0..messages {
+            speaker.say(TEXT).await.expect("a message");
+        }
+        drop(speaker);
+        server.serve(std::future::ready(())).await;
+        stored
+    }
+
+    /// A server that starts with it and stops.
+    pub(crate) async fn start(&self) {
+        let server = Server::bind(self.config.clone()).expect("a server");
+        server.serve(std::future::ready(())).await;
+    }
+}
