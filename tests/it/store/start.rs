@@ -9,7 +9,7 @@ use crate::support::{Client, number};
 const ROOMS: usize = 100;
 /// Messages of each: all that a room keeps.
 const MESSAGES: usize = 1000;
-/// The figure is 250 ms. This is for a build that is not optimized, on a machine that is
+/// It is to be 250 ms. This is for a build that is not optimized, on a machine that is
 /// busy; benches/instructions.txt guards the figure itself.
 const BOUND: Duration = Duration::from_secs(2);
 const STARTS: usize = 5;
