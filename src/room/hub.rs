@@ -106,7 +106,7 @@ impl Hub {
     /// or somebody in it has a name that reads like this one.
     pub fn join(&self, code: &str, name: &str) -> Result<Seat, Refusal> {
         let name = Name::parse(name)?;
-        Ok(self.enter(code, name, 0, false, Visit::exempt())?.seat)
+        Seat::take(self, self.find(code)?, name, Visit::exempt())
     }
 
     /// Ends all rooms: members without a connection learn that the server has stopped.
@@ -168,7 +168,7 @@ impl Hub {
         self.0.shared.keeper.iter().for_each(Keeper::close);
     }
 
-    pub(crate) fn enter(
+    pub(crate) async fn enter(
         &self,
         code: &str,
         name: Name,
@@ -176,7 +176,7 @@ impl Hub {
         pass_lock: bool,
         visit: Visit,
     ) -> Result<Entered, Refusal> {
-        Seat::enter(self, self.find(code)?, name, latest, pass_lock, visit)
+        Seat::enter(self, self.find(code)?, name, latest, pass_lock, visit).await
     }
 
     /// Enters a room that was just made: nobody else knows its code.
@@ -185,8 +185,8 @@ impl Hub {
         room: Arc<Room>,
         name: Name,
         visit: Visit,
-    ) -> Result<Entered, Refusal> {
-        Seat::enter(self, room, name, 0, false, visit)
+    ) -> Result<Seat, Refusal> {
+        Seat::take(self, room, name, visit)
     }
 
     pub(crate) async fn resume(

@@ -481,8 +481,8 @@ mod tests {
         let mut told = Box::pin(jo.say("me too"));
         assert!(told.as_mut().now_or_never().is_none());
         assert_eq!(heard(&mut sam), []);
-        let late = hub.enter("LOBBY", "ann".parse_name(), 9, false, Visit::exempt()).unwrap();
-        assert_eq!((late.last_id, late.lines.len(), late.members), (0, 0, 4));
+        let mut late = Box::pin(hub.enter("LOBBY", "ann".parse_name(), 1, false, Visit::exempt()));
+        assert!(late.as_mut().now_or_never().is_none());
         records.try_recv().unwrap().kept();
         assert_eq!(said.await.unwrap().id, 1);
         // What was ordered behind it waits, comings too.
@@ -492,8 +492,10 @@ mod tests {
         let rest = heard(&mut sam);
         assert_eq!(ids(&rest), [2]);
         assert_eq!(rest.len(), 3, "jo and ann joined");
-        let mut late = late.seat;
-        assert_eq!(ids(&heard(&mut late)), [1, 2]);
+        // Who came then is told all that was ordered before.
+        let mut late = late.await.unwrap();
+        assert_eq!((late.last_id, late.lines.len(), late.members), (2, 1, 4));
+        assert_eq!(heard(&mut late.seat), []);
     }
 
     #[tokio::test]
@@ -528,9 +530,8 @@ mod tests {
     async fn a_change_that_could_not_be_kept_is_taken_back() {
         let (hub, records) = hub();
         let (room, promise) = hub.make_room(&Visit::exempt()).unwrap();
-        let enter = |name: &str| {
-            hub.enter_made(room.clone(), name.parse_name(), Visit::exempt()).unwrap().seat
-        };
+        let enter =
+            |name: &str| hub.enter_made(room.clone(), name.parse_name(), Visit::exempt()).unwrap();
         let (mut sam, mut kim) = (enter("sam"), enter("kim"));
         keep_all(&records);
         hub.founded(&room, promise).await.unwrap();

@@ -23,8 +23,25 @@ pub(super) struct Taken {
     pub(super) lines: Vec<Line>,
     /// Messages accepted from this seat.
     pub(super) said: u64,
-    /// `lines` and `said` are known only when the room has kept all up to this place.
+    replay: Replay,
+    /// What is told is known only when the room has kept all up to this place.
     pub(super) unkept: Option<u64>,
+}
+
+/// What somebody who takes a seat is told of what was said before.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Replay {
+    /// So many messages, or all that are kept.
+    Latest(usize),
+    /// All after this id, and what was told him alone.
+    After(u64),
+}
+
+impl Taken {
+    fn new(key: SeatKey, cursor: Cursor, name: Name, replay: Replay) -> Taken {
+        let (members, lines, said) = (0, Vec::new(), 0);
+        Taken { key, cursor, name, members, lines, said, replay, unkept: None }
+    }
 }
 
 impl Room {
@@ -60,10 +77,9 @@ impl Room {
             if state.members.host.is_none() && !self.is_lobby {
                 state.members.host = Some(key.slot);
             }
-            let first = (cursor.id + 1).saturating_sub(latest as u64);
-            let lines = state.log.kept(first, cursor.id).map(|(_, line)| line.clone()).collect();
-            let members = state.members.seats();
-            Ok(Taken { key, cursor, name, members, lines, said: 0, unkept: None })
+            let mut taken = Taken::new(key, cursor, name, Replay::Latest(latest));
+            self.look_back(state, &mut taken);
+            Ok(taken)
         })
     }
 
@@ -77,7 +93,6 @@ impl Room {
                 return Err(Refusal::BadId);
             }
             let generation = state.members.next_generation();
-            let members = state.members.seats();
             let State { log, members: all, sleepers, woken, .. } = state;
             let member = all.get_mut(slot).ok_or(Refusal::BadToken)?;
             match std::mem::replace(&mut member.presence, Presence::Here(log.end())) {
@@ -92,41 +107,57 @@ impl Room {
             woken.extend(member.waker.take());
             let key = SeatKey { slot, generation };
             let name = member.name.clone();
-            let unkept = state.end_place();
-            let mut taken =
-                Taken { key, cursor, name, members, lines: Vec::new(), said: 0, unkept: None };
-            match unkept > cursor.place {
-                // Whether the old connection's messages were said is not known yet.
-                true => taken.unkept = Some(unkept),
-                false => self.replay(state, last_id, &mut taken),
-            }
+            let mut taken = Taken::new(key, cursor, name, Replay::After(last_id));
+            self.look_back(state, &mut taken);
             Ok(taken)
         })
     }
 
-    /// Replays what a seat has missed, once all is kept that was ordered before it was taken again.
-    pub(super) fn arrive(&self, last_id: u64, taken: &mut Taken) -> Result<(), Refusal> {
+    /// Replays what was said before a seat was taken, or says when that will be known: not before
+    /// all is kept that was ordered until then, a former connection's messages among it.
+    fn look_back(&self, state: &mut State, taken: &mut Taken) {
+        let end = state.end_place();
+        match end > taken.cursor.place {
+            true => taken.unkept = Some(end),
+            false => self.replay(state, taken),
+        }
+    }
+
+    /// Replays it when it is known.
+    pub(super) fn arrive(&self, taken: &mut Taken) -> Result<(), Refusal> {
         self.change(|state| {
             let end = state.log.end();
             if let Presence::Here(cursor) = &mut state.seat(taken.key)?.presence {
                 let before = std::mem::replace(cursor, end);
                 state.log.advance(before, end);
             }
-            (taken.cursor, taken.members) = (end, state.members.seats());
-            self.replay(state, last_id, taken);
+            taken.cursor = end;
+            self.replay(state, taken);
             Ok(())
         })
     }
 
-    fn replay(&self, state: &mut State, last_id: u64, taken: &mut Taken) {
-        let Some(member) = state.members.get_mut(taken.key.slot) else { return };
-        let kept = state.log.kept(last_id + 1, taken.cursor.id);
-        let kept: Vec<_> = kept.map(|(_, line)| line.clone()).collect();
-        let messages = taken.cursor.id - last_id - kept.len() as u64;
-        if messages > 0 {
-            taken.lines.push(Line::of(&Event::Gap { messages }));
+    fn replay(&self, state: &mut State, taken: &mut Taken) {
+        taken.members = state.members.seats();
+        let newest = taken.cursor.id;
+        let last_id = match taken.replay {
+            Replay::Latest(messages) => newest.saturating_sub(messages as u64),
+            Replay::After(last_id) => last_id,
+        };
+        let kept = state.log.kept(last_id + 1, newest);
+        taken.lines.extend(kept.map(|(_, line)| line.clone()));
+        if matches!(taken.replay, Replay::After(_)) {
+            self.replay_own(state, newest - last_id, taken);
         }
-        taken.lines.extend(kept);
+    }
+
+    /// What only he is told who comes back after so many messages.
+    fn replay_own(&self, state: &mut State, messages: u64, taken: &mut Taken) {
+        let Some(member) = state.members.get_mut(taken.key.slot) else { return };
+        let messages = messages - taken.lines.len() as u64;
+        if messages > 0 {
+            taken.lines.insert(0, Line::of(&Event::Gap { messages }));
+        }
         let tells = std::mem::take(&mut member.mailbox);
         self.shared.forget_tells(&tells);
         let tells = tells.into_iter().filter(|private| private.notice.is_none());

@@ -80,15 +80,20 @@ pub(crate) struct Entered {
     pub(crate) said: u64,
 }
 
-impl Entered {
-    fn new(seat: Seat, taken: Taken) -> Entered {
-        let Taken { cursor, members, lines, said, .. } = taken;
-        Entered { seat, last_id: cursor.id, members, lines, said }
-    }
-}
-
 impl Seat {
-    pub(super) fn enter(
+    /// Takes a new seat, and tells nothing of what was said before.
+    pub(super) fn take(
+        hub: &Hub,
+        room: Arc<Room>,
+        name: Name,
+        visit: Visit,
+    ) -> Result<Seat, Refusal> {
+        let taken = room.join(name, 0, false)?;
+        Ok(Seat::sit_down(hub, room, &taken, None, visit))
+    }
+
+    /// Takes a new seat. With a keeper this waits until all is kept that was ordered before.
+    pub(super) async fn enter(
         hub: &Hub,
         room: Arc<Room>,
         name: Name,
@@ -97,10 +102,10 @@ impl Seat {
         visit: Visit,
     ) -> Result<Entered, Refusal> {
         let taken = room.join(name, latest, pass_lock)?;
-        Ok(Entered::new(Seat::sit_down(hub, room, &taken, None, visit), taken))
+        Seat::sit_down(hub, room, &taken, None, visit).arrive(taken).await
     }
 
-    /// With a keeper this waits until all is kept that was ordered before.
+    /// Takes a seat again, and waits as [`enter`](Seat::enter) does.
     pub(super) async fn retake(
         hub: &Hub,
         room: Arc<Room>,
@@ -109,16 +114,20 @@ impl Seat {
         visit: Visit,
     ) -> Result<Entered, Refusal> {
         let token = Token::parse(token).ok_or(Refusal::BadToken)?;
-        let mut taken = room.resume(&token.hash(), last_id)?;
+        let taken = room.resume(&token.hash(), last_id)?;
+        Seat::sit_down(hub, room, &taken, Some(token), visit).arrive(taken).await
+    }
+
+    async fn arrive(self, mut taken: Taken) -> Result<Entered, Refusal> {
         // Who breaks off while this waits is lost as any other.
-        let lost = Ended::Left(LeftReason::Lost);
-        let mut seat = Seat::sit_down(hub, room, &taken, Some(token), visit).ends(lost);
+        let mut seat = self.ends(Ended::Left(LeftReason::Lost));
         if let Some(place) = taken.unkept {
             seat.room.kept(place).await;
-            seat.room.clone().arrive(last_id, &mut taken)?;
+            seat.room.arrive(&mut taken)?;
             seat.reading.next = taken.cursor;
         }
-        Ok(Entered::new(seat, taken))
+        let Taken { cursor, members, lines, said, .. } = taken;
+        Ok(Entered { seat, last_id: cursor.id, members, lines, said })
     }
 
     fn sit_down(

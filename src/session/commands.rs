@@ -179,7 +179,7 @@ impl<T: Transport> Session<T> {
                 let latest = messages.unwrap_or(JOIN_MESSAGES as u64);
                 let latest = usize::try_from(latest).unwrap_or(usize::MAX);
                 let visit = self.visit.clone();
-                match self.hub.enter(code, name, latest, self.operator, visit) {
+                match self.hub.enter(code, name, latest, self.operator, visit).await {
                     Ok(entered) => self.sit_down(Verb::Join, entered),
                     Err(refusal) => {
                         self.count_guess(&refusal);
@@ -214,8 +214,7 @@ impl<T: Transport> Session<T> {
         self.hub.founded(&room, promise).await?;
         if let Some(name) = &name {
             let visit = self.visit.clone();
-            let entered = self.hub.enter_made(room, name.clone(), visit)?;
-            self.take_seat(entered.seat);
+            self.take_seat(self.hub.enter_made(room, name.clone(), visit)?);
         }
         Ok(Reply::Created { code, name: name.as_ref() }.to_string())
     }
