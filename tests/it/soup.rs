@@ -1124,16 +1124,26 @@ fn soup_of_several_members_harms_nobody_but_as_they_may() {
     is_harmless(CASES, together());
 }
 
-/// The lines that each client gets, but for those whose place depends on when bytes come.
+/// The lines that each client gets, but for those of which it depends on when bytes come where they
+/// are, or, before a `BYE` that somebody else causes, whether they are there (BYE-3).
 fn lines_of(received: &[Received]) -> Result<Vec<Vec<(String, bool)>>, String> {
     let lines = |received: &Received| {
         let items = grammar::stream(&received.bytes)?;
+        let is_ended_by_others = grammar::lines(&items).any(|(kind, ..)| {
+            matches!(kind, Kind::Bye { reason: "kicked" | "closed" | "replaced" })
+        });
         let lines = grammar::lines(&items)
             .filter(|(kind, ..)| *kind != Kind::Notice { kind: "here" })
+            .filter(|(kind, ..)| !is_ended_by_others || is_owed(kind))
             .map(|(_, line, crlf)| (line.to_owned(), crlf));
         Ok(lines.collect())
     };
     received.iter().map(lines).collect()
+}
+
+/// Whether no `BYE` comes instead of it.
+fn is_owed(kind: &Kind<'_>) -> bool {
+    matches!(kind, Kind::Hello | Kind::Ok { .. } | Kind::Err { .. } | Kind::Bye { .. })
 }
 
 // clause: LINE-5, LINE-10
