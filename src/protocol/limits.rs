@@ -73,7 +73,7 @@ pub const STORE_BATCH: usize = 4096;
 /// How long the store waits before it tries again what it could not write.
 pub const STORE_RETRY: Duration = Duration::from_millis(500);
 /// How long a stopping server waits until all is stored.
-pub const STORE_CLOSE: Duration = Duration::from_secs(5);
+pub const STORE_CLOSE: Duration = Duration::from_millis(1500);
 
 // One connection.
 

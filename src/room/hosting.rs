@@ -1,7 +1,7 @@
 //! What the host of a room does, or an operator in his place.
 
 use super::members::Presence;
-use super::{Closed, Ordered, Promise, Refusal, Room, SeatKey, State, Undo};
+use super::{Closed, Ordered, Refusal, Room, SeatKey, State, Undo};
 use crate::protocol::{Bye, ByeReason, Event, LeftReason, Name, NoticeKind};
 
 impl Room {
@@ -71,14 +71,17 @@ impl Room {
         self.change(|state| {
             state.rule(key, operator)?;
             let slot = state.find_other(key, name)?;
-            let mut promise = Promise::at(state.end_place());
             let member = state.members.get_mut(slot).ok_or(Refusal::NoSuchUser)?;
             let name = member.name.clone();
-            if member.muted != muted {
+            let is_change = member.muted != muted;
+            let mut undo = Undo::Nothing;
+            if is_change {
                 member.muted = muted;
-                let undo = Undo::Muted { slot, entered: member.entered(), muted: !muted };
+                undo = Undo::Muted { slot, entered: member.entered(), muted: !muted };
                 state.seat_changed(slot);
-                promise = state.promise(key.generation, undo);
+            }
+            let promise = state.promise(key.generation, undo);
+            if is_change {
                 // The notice stands behind the promise: it is read when that is kept.
                 match muted {
                     true => state.notify(

@@ -66,7 +66,7 @@ enum What {
 /// How a change is taken back that could not be kept.
 #[derive(Debug)]
 pub(super) enum Undo {
-    /// It stands: who has left has left.
+    /// It stands: who has left has left. Only that it isn't stored yet is told.
     Nothing,
     /// A room that nobody knows yet; who made it lets it go.
     Founding,
@@ -372,8 +372,10 @@ impl State {
         for Unkept { what, .. } in unkept.iter_mut().rev() {
             match what {
                 What::Promise(fate, undo) => {
-                    stands = self.undo(std::mem::replace(undo, Undo::Nothing));
-                    let _ = fate.set(stands);
+                    let undo = std::mem::replace(undo, Undo::Nothing);
+                    let has_left = matches!(undo, Undo::Nothing);
+                    stands = has_left || self.undo(undo);
+                    let _ = fate.set(stands && !has_left);
                 }
                 What::Line { promised, .. } => *promised &= !stands,
                 What::Message { slot, entered, fate, .. } => {
@@ -399,8 +401,7 @@ impl State {
     /// Takes one change back. False if it can't be: then it stands.
     fn undo(&mut self, undo: Undo) -> bool {
         match undo {
-            Undo::Nothing => return true,
-            Undo::Founding => {}
+            Undo::Nothing | Undo::Founding => {}
             Undo::Locked(locked) => self.locked = locked,
             Undo::Muted { slot, entered, muted } => {
                 if let Some(member) = self.members.entered_as(slot, entered) {
@@ -542,11 +543,10 @@ mod tests {
         let (_, named) = sam.rename("Samuel".parse_name()).unwrap();
         let (_, gone) = sam.kick(false, &"kim".parse_name(), "").unwrap();
         records.try_recv().unwrap().not_kept();
-        for promise in [&held, &locked, &muted, &named] {
+        for promise in [&held, &locked, &muted, &named, &gone] {
             assert!(promise.is_broken(), "{promise:?}");
         }
         // Who has left has left.
-        assert!(!gone.is_broken());
         assert!(matches!(heard(&mut kim)[..], [Event::Bye(_)]));
         let jo = hub.join(room.code.as_str(), "jo").expect("the room is not locked");
         let users = jo.who().unwrap().0;

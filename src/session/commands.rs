@@ -295,7 +295,10 @@ impl<T: Transport> Session<T> {
             Command::Close => match seat.close(operator) {
                 Ok(((), promise)) => {
                     seat.kept(promise.place).await;
-                    self.say(&Reply::Done(Verb::Close));
+                    match promise.is_broken() {
+                        true => self.reject(&not_stored_yet(Verb::Close)),
+                        false => self.say(&Reply::Done(Verb::Close)),
+                    }
                     return Ok(());
                 }
                 Err(refusal) => return self.refuse(Verb::Close, refusal).await,
@@ -397,10 +400,12 @@ impl<T: Transport> Session<T> {
         match result {
             Ok((value, promise)) => {
                 self.catch_up(promise.place).await?;
-                if promise.is_broken() {
-                    return self.refuse(verb, Refusal::Storage).await.map(|()| None);
+                match (promise.is_broken(), verb) {
+                    (false, _) => return Ok(Some(value)),
+                    (true, Verb::Kick) => self.reject(&not_stored_yet(verb)),
+                    (true, _) => self.refuse(verb, Refusal::Storage).await?,
                 }
-                Ok(Some(value))
+                Ok(None)
             }
             Err(refusal) => self.refuse(verb, refusal).await.map(|()| None),
         }
@@ -468,4 +473,10 @@ impl<T: Transport> Session<T> {
             Sha256::digest(given).as_slice().ct_eq(Sha256::digest(secret).as_slice()).into()
         })
     }
+}
+
+/// Who was put out is out, and a closed room is closed, whether that is stored or not.
+fn not_stored_yet(verb: Verb) -> Reject {
+    let text = "Done, but the server can't store it at the moment; it will by itself, without you.";
+    Reject::new(verb, ErrorCode::Storage, text)
 }

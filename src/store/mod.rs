@@ -94,7 +94,7 @@ pub(crate) fn open(
 }
 
 impl Store {
-    /// Waits until all is written that was handed over, and the file is closed; 5 seconds at most.
+    /// Waits until all is written that was handed over, and the file is closed; [`STORE_CLOSE`] at most.
     pub(crate) async fn ended(self) {
         if tokio::time::timeout(STORE_CLOSE, self.ended).await.is_err() {
             tracing::warn!("the store takes too long to close");

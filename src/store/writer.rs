@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Handle;
@@ -23,6 +24,17 @@ pub(super) struct Writer {
     written: Written,
     /// Rooms of which something could not be written.
     again: HashMap<u64, Arc<Room>>,
+    trouble: Option<Trouble>,
+}
+
+/// Since something could not be written. It lasts until all could for a while, so that a disk with
+/// room for little things only isn't told of again and again.
+#[derive(Debug)]
+struct Trouble {
+    /// When all is tried again that could not be written.
+    retry_at: Instant,
+    /// Something could not be written since the last time.
+    failed: bool,
 }
 
 /// What the store has.
@@ -54,7 +66,7 @@ impl Writer {
     ) -> Writer {
         let first_ids = kept.iter().map(|room| (room.number, room.head.first_id)).collect();
         let written = Written { first_ids, rooms: kept.len() as u64, next_room };
-        Writer { connection, marker, written, again: HashMap::new() }
+        Writer { connection, marker, written, again: HashMap::new(), trouble: None }
     }
 
     /// Writes until the queue is closed and empty; then `end` is dropped.
@@ -67,6 +79,7 @@ impl Writer {
         let write = move || {
             // Rooms with many members are delivered to by tasks.
             let _runtime = runtime.enter();
+            let _watch = Watch;
             while let Some(batch) = self.gather(&records) {
                 self.keep(batch);
             }
@@ -78,19 +91,33 @@ impl Writer {
 
     /// All that waits, up to [`STORE_BATCH`] records. `None` at the end.
     fn gather(&mut self, records: &Receiver<Record>) -> Option<Vec<Record>> {
-        let first = match self.again.is_empty() {
-            true => records.recv().ok()?,
-            false => match records.recv_timeout(STORE_RETRY) {
+        let first = match self.patience() {
+            None => records.recv().ok()?,
+            Some(patience) => match records.recv_timeout(patience) {
                 Ok(record) => record,
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.again.values().for_each(|room| room.hand_over_again());
-                    return Some(Vec::new());
-                }
+                Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
             },
         };
         let rest = records.try_iter().take(STORE_BATCH - 1);
         Some(std::iter::once(first).chain(rest).collect())
+    }
+
+    /// How long to wait for records: forever, or until there is something to be tried again. That is
+    /// done here when it is time, however many records come.
+    fn patience(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let trouble = self.trouble.as_mut()?;
+        if now >= trouble.retry_at {
+            if self.again.is_empty() && !trouble.failed {
+                info!("the store can be written again");
+                self.trouble = None;
+                return None;
+            }
+            self.again.values().for_each(|room| room.hand_over_again());
+            *trouble = Trouble { retry_at: now + STORE_RETRY, failed: false };
+        }
+        Some(trouble.retry_at - now)
     }
 
     /// Writes a batch with one commit: all of it or nothing.
@@ -102,17 +129,12 @@ impl Writer {
         match self.write(&batch) {
             Ok(()) => {
                 for record in batch {
-                    let known = self.again.remove(&record.number);
-                    if known.is_some() && self.again.is_empty() {
-                        info!("the store can be written again");
-                    }
+                    self.again.remove(&record.number);
                     record.kept();
                 }
             }
             Err(why) => {
-                if self.again.is_empty() {
-                    error!(error = %why, "the store can't be written: messages are refused");
-                }
+                self.failed(&why);
                 for record in batch {
                     // Where one was taken back, those behind it are void.
                     if !record.is_void() {
@@ -122,6 +144,14 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn failed(&mut self, why: &rusqlite::Error) {
+        let trouble = self.trouble.get_or_insert_with(|| {
+            error!(error = %why, "the store can't be written: messages are refused");
+            Trouble { retry_at: Instant::now() + STORE_RETRY, failed: true }
+        });
+        trouble.failed = true;
     }
 
     fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
@@ -145,6 +175,17 @@ impl Writer {
         }
         if let Err((_, why)) = self.connection.close() {
             warn!(%why, "the store can't be closed");
+        }
+    }
+}
+
+/// Tells when the one who writes ends by a fault.
+struct Watch;
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            error!("the store has failed: nothing can be stored until the server is started again");
         }
     }
 }

@@ -14,30 +14,33 @@ use super::{Place, connect, kill};
 use crate::binary::{Daemon, parlor, run_by, soon};
 use crate::support::{Client, first_field, message, number};
 
+/// The real program, which ignores the signal that tells that a file may not grow.
+fn growing(place: &Place) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    run_by(shell, &place.command())
+}
+
+/// Lets the files of a running daemon grow, or not.
+fn may_grow(daemon: &Daemon, may: bool) {
+    let process = Pid::from_raw(daemon.process() as i32);
+    let limit = Rlimit { current: (!may).then_some(1), maximum: None };
+    prlimit(process, Resource::Fsize, limit).expect("a limit");
+}
+
 // clause: STORE-2
 #[tokio::test]
 async fn a_file_that_may_not_grow_refuses_messages_and_shows_them_to_nobody_until_it_may() {
     let place = Place::new();
     place.server().stop().await;
-    // The signal that tells so is ignored.
-    let store = format!("sqlite:{}", place.file.display());
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_parlor")]);
-    command.args(["--listen", "127.0.0.1:0", "--no-web", "--store", &store]);
-    command.stderr(Stdio::piped()).kill_on_drop(true);
-    let daemon = Daemon::spawn(command).await;
+    let daemon = Daemon::spawn(growing(&place)).await;
     let mut ann = connect(&daemon).await.join("LOBBY", "ann").await;
     let token = ann.hold(60).await;
     let mut ben = connect(&daemon).await.join("LOBBY", "ben").await;
     ann.expect("JOINED ben").await;
     assert!(ann.ask("MSG before").await[0].starts_with("OK MSG 1 "));
     ben.expect("MSG 1 ").await;
-    let process = Pid::from_raw(daemon.process() as i32);
-    let room = |bytes: Option<u64>| {
-        let limit = Rlimit { current: bytes, maximum: None };
-        prlimit(process, Resource::Fsize, limit).expect("a limit");
-    };
-    room(Some(1));
+    may_grow(&daemon, false);
     for _ in 0..3 {
         for command in ["MSG lost", "HOLD 50", "NICK Annie", "CREATE"] {
             let replies = ann.ask(command).await;
@@ -47,7 +50,7 @@ async fn a_file_that_may_not_grow_refuses_messages_and_shows_them_to_nobody_unti
     }
     assert_eq!(ben.fence().await, [] as [&str; 0]);
     assert_eq!(ben.ask("HISTORY").await.len(), 2);
-    room(None);
+    may_grow(&daemon, true);
     let again = Instant::now();
     let said = loop {
         let reply = ann.ask("MSG after").await.remove(0);
@@ -64,6 +67,63 @@ async fn a_file_that_may_not_grow_refuses_messages_and_shows_them_to_nobody_unti
     let resumed = ann.ask(&format!("RESUME LOBBY {token} 0")).await;
     assert_eq!((message(&resumed[0]).1, message(&resumed[1]).1), ("before", "after"));
     assert_eq!(resumed[2], "OK RESUME LOBBY ann 2 1 2 2");
+}
+
+/// A room of its own with a host, and a member with a seat that is held; the code and his token.
+async fn hosted(daemon: &Daemon, host: &str, guest: &str) -> (Client, Client, String, String) {
+    let mut host_client = connect(daemon).await;
+    let made = host_client.ask(&format!("CREATE {host}")).await.remove(0);
+    let code = made.split(' ').nth(2).expect("a code").to_owned();
+    host_client.hold(60).await;
+    let mut guest_client = connect(daemon).await.join(&code, guest).await;
+    host_client.expect(&format!("JOINED {guest}")).await;
+    let token = guest_client.hold(60).await;
+    (host_client, guest_client, code, token)
+}
+
+// clause: STORE-2, HOST-6, HOST-9
+#[tokio::test]
+async fn who_is_put_out_while_the_disk_is_full_is_out_and_it_is_stored_however_much_others_say() {
+    let place = Place::new();
+    let daemon = Daemon::spawn(growing(&place)).await;
+    let (mut ann, mut ben, code, token) = hosted(&daemon, "ann", "ben").await;
+    let (mut sam, mut kim, closed, _) = hosted(&daemon, "sam", "kim").await;
+    let mut talker = connect(&daemon).await.join("LOBBY", "talker").await;
+    may_grow(&daemon, false);
+    for command in ["LOCK", "MUTE ben"] {
+        for _ in 0..2 {
+            let reply = ann.ask(command).await.remove(0);
+            let wanted = format!("ERR {} storage ", first_field(command));
+            assert!(reply.starts_with(&wanted), "{reply}");
+        }
+    }
+    assert_eq!(ben.fence().await, [] as [&str; 0]);
+    assert!(ann.ask("KICK ben").await[0].starts_with("ERR KICK storage Done, "));
+    ben.expect("BYE kicked ").await;
+    assert!(ann.ask("KICK ben").await[0].starts_with("ERR KICK no-such-user "));
+    sam.send("CLOSE").await;
+    sam.expect("ERR CLOSE storage Done, ").await;
+    sam.expect("BYE closed ").await;
+    kim.expect("BYE closed ").await;
+    may_grow(&daemon, true);
+    // Others leave the store no pause.
+    let others = async {
+        loop {
+            talker.ask("MSG And another one.").await;
+        }
+    };
+    tokio::select! {
+        _ = daemon.stderr_shows("the store can be written again") => {}
+        () = others => {}
+    }
+    kill(daemon).await;
+    let daemon = place.daemon().await;
+    let mut ben = connect(&daemon).await;
+    let reply = ben.ask(&format!("RESUME {code} {token} 0")).await.remove(0);
+    assert!(reply.starts_with("ERR RESUME bad-token "), "{reply}");
+    let reply = ben.ask(&format!("JOIN {closed} ben")).await.remove(0);
+    assert!(reply.starts_with("ERR JOIN no-such-room "), "{reply}");
+    assert!(ben.ask(&format!("JOIN {code} ben")).await.last().unwrap().starts_with("OK JOIN "));
 }
 
 /// A small disk in memory, in a name space of its own: it goes when the program does that holds it.

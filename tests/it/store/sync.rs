@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use super::{Place, connect};
@@ -42,6 +45,38 @@ fn calls(trace: &str) -> Vec<Call> {
         }
     }
     found
+}
+
+/// How long a hanging disk takes for each sync, in microseconds.
+const HANGS: u64 = 12_000_000;
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_the_server_from_ending_for_10_seconds_at_most() {
+    let place = Place::new();
+    let daemon = place.daemon().await;
+    let mut ann = connect(&daemon).await.join("LOBBY", "ann").await;
+    let mut ben = connect(&daemon).await.join("LOBBY", "ben").await;
+    ann.expect("JOINED ben").await;
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=fdatasync,fsync", "-e"]);
+    strace.arg(format!("inject=fdatasync,fsync:delay_enter={HANGS}"));
+    strace.args(["-p", &daemon.process().to_string()]).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut strace = strace.spawn().expect("strace starts");
+    let mut said = BufReader::new(strace.stderr.take().expect("a pipe")).lines();
+    let attached = said.next_line().await.expect("a line").expect("a line");
+    assert!(attached.contains("attached"), "{attached}");
+    ann.send("MSG Is it on the disk?").await;
+    // The server has it, and its disk is busy with it.
+    let call = said.next_line().await.expect("a line").expect("a line");
+    assert!(call.contains("sync("), "{call}");
+    let began = Instant::now();
+    daemon.terminate();
+    let lines = ben.rest().await;
+    assert!(lines.last().is_some_and(|line| line.starts_with("BYE shutdown ")), "{lines:?}");
+    // Then it is the tracer who keeps the process.
+    daemon.stderr_shows("the store takes too long to close").await;
+    daemon.stderr_shows("parlor::cli::serve: stopped").await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// The program that a tracer runs.
