@@ -71,7 +71,7 @@ fuzz_target!(|input: (Vec<u8>, Vec<Sent>)| {
     let received = wire::talk(&sent, &lengths);
     let mut rest = &received[..];
     let mut is_first = true;
-    while !rest.is_empty() {
+    while !rest.is_empty() && !is_cut_refusal(&sent, rest) {
         let answer = wire::Answer::read(rest);
         check(&answer);
         if is_first && matches!(answer.status, 101 | 200) {
@@ -85,6 +85,15 @@ fuzz_target!(|input: (Vec<u8>, Vec<Sent>)| {
         is_first = false;
     }
 });
+
+/// Whether this is the last answer, which refuses an upgrade, and not all of it. Hyper lets go of a
+/// connection that asked for one without writing what its buffer still holds (1.12, where the client
+/// had filled its own with the answers to requests before).
+fn is_cut_refusal(sent: &[u8], rest: &[u8]) -> bool {
+    let asks = String::from_utf8_lossy(sent).to_ascii_lowercase().contains("upgrade");
+    let is_whole = rest.windows(4).any(|end| end == b"\r\n\r\n");
+    asks && rest.starts_with(b"HTTP/1.1 4") && !is_whole
+}
 
 fn check(answer: &wire::Answer) {
     let statuses = [101, 200, 400, 403, 404, 405, 414, 421, 426, 431];
