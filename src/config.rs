@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::protocol::limits::{
     CODE_MIN_CHARS, FIRST_COMMAND_SECS, HANDSHAKE_SECS, HISTORY_MESSAGES, SEND_BUFFER_BYTES,
@@ -83,6 +83,8 @@ pub struct Config {
     pub clock: Clock,
     /// Where codes and tokens come from.
     pub random: Random,
+    /// How the commits of a store go.
+    pub disk: Disk,
 }
 
 impl Default for Config {
@@ -116,6 +118,7 @@ impl Default for Config {
             trace_wire: false,
             clock: Clock::default(),
             random: Random::default(),
+            disk: Disk::default(),
         }
     }
 }
@@ -148,6 +151,17 @@ pub struct Random(Arc<Fill>);
 
 type Fill = dyn Fn(&mut [u8]) + Send + Sync;
 
+/// How the commits of a [`store`](Config::store) go: by default as the file system has it, in a
+/// thread of their own. One's own is for simulations.
+///
+/// With one's own, a task of the runtime in which the server was bound writes the store, and all
+/// its waiting is by tokio's clock. What is committed is in the file as ever.
+#[derive(Clone, Default)]
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "there is no store to write"))]
+pub struct Disk(pub(crate) Option<Arc<Commit>>);
+
+pub(crate) type Commit = dyn Fn() -> Result<Duration, Duration> + Send + Sync;
+
 impl Clock {
     /// A clock of one's own.
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Clock {
@@ -167,6 +181,18 @@ impl Random {
 
     pub(crate) fn fill(&self, bytes: &mut [u8]) {
         (self.0)(bytes);
+    }
+}
+
+impl Disk {
+    /// A disk of one's own. It is asked how long the next commit takes, from 2 ms on: `Ok` if it
+    /// succeeds, `Err` if it fails as on a full disk. Where there is nothing to commit, it is asked
+    /// again.
+    ///
+    /// In the first half of that time gathers what is committed. In the second half it is in the
+    /// file, unless the commit fails, and nobody has learned of it yet.
+    pub fn new(commit: impl Fn() -> Result<Duration, Duration> + Send + Sync + 'static) -> Disk {
+        Disk(Some(Arc::new(commit)))
     }
 }
 
@@ -193,5 +219,11 @@ impl fmt::Debug for Clock {
 impl fmt::Debug for Random {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Random(..)")
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Disk(..)" } else { "Disk" })
     }
 }

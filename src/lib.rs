@@ -40,9 +40,9 @@
 //! # What it leaves to you
 //!
 //! The library has no globals, never exits the program, and installs no logger: it logs through
-//! [`tracing`], never a text, a token or a room's code. Time and randomness can be given, see
-//! [`Clock`] and [`Random`]. Without its default features it needs no `clap` and no
-//! `tracing-subscriber`.
+//! [`tracing`], never a text, a token or a room's code. Time, randomness and the pace of a store
+//! can be given, see [`Clock`], [`Random`] and [`Disk`]. Without its default features it needs no
+//! `clap` and no `tracing-subscriber`.
 
 mod accept;
 mod bulletin;
@@ -65,7 +65,7 @@ mod transport;
 #[cfg(feature = "web")]
 mod web;
 
-pub use config::{Clock, Config, Random};
+pub use config::{Clock, Config, Disk, Random};
 pub use protocol::{
     Bye, ByeReason, Ending, Event, LeftReason, Name, NoticeKind, RoomCode, Text, Time,
 };

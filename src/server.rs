@@ -101,7 +101,7 @@ impl Server {
         let (store, keeper, rooms) = match &config.store {
             None => (None, None, Vec::new()),
             Some(file) => {
-                let opened = store::open(file, config.salvage);
+                let opened = store::open(file, config.salvage, &config.disk);
                 let (store, keeper, rooms) = opened.map_err(|why| BindError(Failed::Store(why)))?;
                 (Some(store), Some(keeper), rooms)
             }

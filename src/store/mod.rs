@@ -12,6 +12,8 @@ mod rows;
 #[cfg(feature = "sqlite")]
 mod salvage;
 #[cfg(feature = "sqlite")]
+mod simulated;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(feature = "sqlite")]
 mod wal;
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
+use crate::config::Disk;
 use crate::protocol::limits::STORE_CLOSE;
 use crate::room::{Keeper, KeptRoom};
 
@@ -68,6 +71,7 @@ pub(crate) enum Kind {
 pub(crate) fn open(
     file: &Path,
     salvage: bool,
+    disk: &Disk,
 ) -> Result<(Store, Keeper, Vec<KeptRoom>), StoreError> {
     let (connection, loaded) = sqlite::open(file)?;
     let (connection, loaded) = match loaded.damage.is_nothing() {
@@ -80,7 +84,11 @@ pub(crate) fn open(
     let (end, ended) = oneshot::channel();
     let marker = mark::Marker::new(file);
     let writer = writer::Writer::new(connection, marker, &loaded.rooms, loaded.next_room);
-    writer.start(records, end).map_err(|error| StoreError::new(file, Kind::Io(error)))?;
+    let started = match disk.0.clone() {
+        None => writer.start(records, end).map_err(Kind::Io),
+        Some(commit) => writer.simulate(records, end, commit).map_err(Kind::Sqlite),
+    };
+    started.map_err(|kind| StoreError::new(file, kind))?;
     Ok((Store { ended }, keeper, loaded.rooms))
 }
 
@@ -89,6 +97,7 @@ pub(crate) fn open(
 pub(crate) fn open(
     file: &Path,
     _salvage: bool,
+    _disk: &Disk,
 ) -> Result<(Store, Keeper, Vec<KeptRoom>), StoreError> {
     Err(StoreError::new(file, Kind::Missing))
 }

@@ -99,7 +99,7 @@ fn connect(file: &Path) -> Result<Connected, Kind> {
 }
 
 /// Whether closing leaves the log beside the file, or puts it into it.
-fn leave_log(connection: &Connection, leave: bool) -> rusqlite::Result<()> {
+pub(super) fn leave_log(connection: &Connection, leave: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave).map(drop)
 }
 

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::mark::Marker;
@@ -19,11 +20,11 @@ use crate::room::{Head, KeptRoom, Record, Room};
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    connection: Connection,
+    pub(super) connection: Connection,
     marker: Marker,
     written: Written,
-    /// Rooms of which something could not be written.
-    again: HashMap<u64, Arc<Room>>,
+    /// Rooms of which something could not be written, in an order that is the same in each run.
+    again: BTreeMap<u64, Arc<Room>>,
     trouble: Option<Trouble>,
 }
 
@@ -66,7 +67,7 @@ impl Writer {
     ) -> Writer {
         let first_ids = kept.iter().map(|room| (room.number, room.head.first_id)).collect();
         let written = Written { first_ids, rooms: kept.len() as u64, next_room };
-        Writer { connection, marker, written, again: HashMap::new(), trouble: None }
+        Writer { connection, marker, written, again: BTreeMap::new(), trouble: None }
     }
 
     /// Writes until the queue is closed and empty; then `end` is dropped.
@@ -99,13 +100,12 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
             },
         };
-        let rest = records.try_iter().take(STORE_BATCH - 1);
-        Some(std::iter::once(first).chain(rest).collect())
+        Some(batch(first, records))
     }
 
     /// How long to wait for records: forever, or until there is something to be tried again. That is
     /// done here when it is time, however many records come.
-    fn patience(&mut self) -> Option<Duration> {
+    pub(super) fn patience(&mut self) -> Option<Duration> {
         let now = Instant::now();
         let trouble = self.trouble.as_mut()?;
         if now >= trouble.retry_at {
@@ -121,12 +121,16 @@ impl Writer {
     }
 
     /// Writes a batch with one commit: all of it or nothing.
-    fn keep(&mut self, mut batch: Vec<Record>) {
-        batch.retain(|record| !record.is_void());
-        if batch.is_empty() {
-            return;
+    fn keep(&mut self, batch: Vec<Record>) {
+        if !batch.is_empty() {
+            let written = self.write(&batch);
+            self.settle(batch, written);
         }
-        match self.write(&batch) {
+    }
+
+    /// Lets everybody see what was written, or takes back what could not be.
+    pub(super) fn settle(&mut self, batch: Vec<Record>, written: rusqlite::Result<()>) {
+        match written {
             Ok(()) => {
                 for record in batch {
                     self.again.remove(&record.number);
@@ -154,7 +158,7 @@ impl Writer {
         trouble.failed = true;
     }
 
-    fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+    pub(super) fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
         let behavior = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         let mut changes = Changes::default();
@@ -177,6 +181,12 @@ impl Writer {
             warn!(%why, "the store can't be closed");
         }
     }
+}
+
+/// A record, and all that waits behind it, up to [`STORE_BATCH`]; of these, what may be kept.
+pub(super) fn batch(first: Record, records: &Receiver<Record>) -> Vec<Record> {
+    let rest = records.try_iter().take(STORE_BATCH - 1);
+    std::iter::once(first).chain(rest).filter(|record| !record.is_void()).collect()
 }
 
 /// Tells when the one who writes ends by a fault.

@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["protocol", "tls"]),
     ("bulletin", &["protocol"]),
     ("room", &["protocol", "config", "metrics"]),
-    ("store", &["protocol", "room"]),
+    ("store", &["protocol", "config", "room"]),
     ("transport", &["protocol"]),
     ("session", &["protocol", "config", "bulletin", "metrics", "room", "transport"]),
     ("reception", &["protocol", "bulletin", "metrics", "room", "transport", "session"]),
