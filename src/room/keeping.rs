@@ -438,7 +438,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::protocol::{Event, Text};
+    use crate::protocol::{Event, HistoryRange, Text};
     use crate::room::{Hub, Keeper, Refusal, Seat, Visit};
 
     /// A hub with a keeper who keeps nothing until he is told to.
@@ -497,6 +497,19 @@ mod tests {
         let mut late = late.await.unwrap();
         assert_eq!((late.last_id, late.lines.len(), late.members), (2, 1, 4));
         assert_eq!(heard(&mut late.seat), []);
+    }
+
+    #[tokio::test]
+    async fn history_comes_before_what_is_still_to_be_kept() {
+        let (hub, records) = hub();
+        let (sam, kim) = two(&hub, &records);
+        let mut said = Box::pin(kim.say("hello"));
+        assert!(said.as_mut().now_or_never().is_none());
+        let (lines, promise) = sam.history(HistoryRange::Latest { n: None }).unwrap();
+        assert_eq!(lines.len(), 0);
+        assert!(!sam.must_wait_for(promise.place), "a message that is not in it came before it");
+        keep_all(&records);
+        said.await.unwrap();
     }
 
     #[tokio::test]

@@ -106,7 +106,8 @@ impl Room {
                 }
             };
             let lines = log.kept(first, last).map(|(_, line)| line.clone()).collect();
-            Ok((lines, Promise::at(state.end_place())))
+            // What is still to be kept comes behind it.
+            Ok((lines, Promise::at(log.end().place)))
         })
     }
 
