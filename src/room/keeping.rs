@@ -590,6 +590,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_seat_is_resumed_under_the_name_that_it_has_then() {
+        let (hub, records) = hub();
+        let (mut sam, kim) = two(&hub, &records);
+        let token = sam.hold(9).unwrap().0.to_string();
+        keep_all(&records);
+        sam.rename("Samuel".parse_name()).unwrap();
+        let mut resumed = Box::pin(hub.resume("LOBBY", &token, 0, Visit::exempt()));
+        assert!(resumed.as_mut().now_or_never().is_none());
+        records.try_recv().unwrap().not_kept();
+        assert_eq!(resumed.await.unwrap().seat.name().as_str(), "sam");
+        drop(kim);
+    }
+
+    #[tokio::test]
     async fn when_nothing_is_kept_any_more_nothing_is_said() {
         let (hub, records) = hub();
         let (mut sam, kim) = two(&hub, &records);

@@ -132,6 +132,8 @@ impl Room {
                 state.log.advance(before, end);
             }
             taken.cursor = end;
+            // A name that could not be kept is another again.
+            taken.name = state.seat(taken.key)?.name.clone();
             self.replay(state, taken);
             Ok(())
         })

@@ -125,6 +125,7 @@ impl Seat {
             seat.room.kept(place).await;
             seat.room.arrive(&mut taken)?;
             seat.reading.next = taken.cursor;
+            seat.name = taken.name;
         }
         let Taken { cursor, members, lines, said, .. } = taken;
         Ok(Entered { seat, last_id: cursor.id, members, lines, said })
