@@ -291,10 +291,10 @@ impl Seat {
         self.room.kept(place).await;
     }
 
-    /// Gives the seat up, and waits until that is kept.
+    /// Gives the seat up for good, and waits until that is kept.
     pub(crate) async fn leave(self) {
         let room = self.room.clone();
-        drop(self);
+        drop(self.ends(Ended::Left(LeftReason::Quit)));
         room.all_kept().await;
     }
 

@@ -63,12 +63,13 @@ impl<T: Transport> Session<T> {
                     Err(why) => self.reject(&Reject::new(Verb::Msg, why.code(), why.to_string())),
                 }
             }
-            drop(seat.ends(match end {
-                End::Quit => Ended::Left(LeftReason::Quit),
-                End::Eof => Ended::Left(LeftReason::Eof),
-                End::Shutdown => Ended::Silently,
-                _ => Ended::Left(LeftReason::Lost),
-            }));
+            match end {
+                // That is answered as well.
+                End::Quit => seat.leave().await,
+                End::Eof => drop(seat.ends(Ended::Left(LeftReason::Eof))),
+                End::Shutdown => drop(seat.ends(Ended::Silently)),
+                _ => drop(seat.ends(Ended::Left(LeftReason::Lost))),
+            }
         }
         match end.bye() {
             Some(bye) => self.say(&Event::Bye(bye)),

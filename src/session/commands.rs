@@ -12,10 +12,9 @@ use super::{End, Session};
 use crate::metrics::Limit;
 use crate::protocol::limits::{GUESS_DELAY, JOIN_MESSAGES, PACE_DATA_LINES};
 use crate::protocol::{
-    BadLine, Command, Ending, ErrorCode, Event, LeftReason, Line, Name, NoticeKind, Reject, Reply,
-    Verb,
+    BadLine, Command, Ending, ErrorCode, Event, Line, Name, NoticeKind, Reject, Reply, Verb,
 };
-use crate::room::{Ended, Entered, Ordered, Refusal, Seat};
+use crate::room::{Entered, Ordered, Refusal, Seat};
 use crate::transport::{Received, Transport};
 
 impl<T: Transport> Session<T> {
@@ -274,7 +273,7 @@ impl<T: Transport> Session<T> {
                 self.settle().await?;
                 if let Some(seat) = self.seat.take() {
                     let code = seat.code();
-                    seat.ends(Ended::Left(LeftReason::Quit)).leave().await;
+                    seat.leave().await;
                     self.say(&Reply::Left { code });
                 }
             }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use parlor::{Clock, Refusal};
+use parlor::{Clock, Disk, Refusal};
 use rusqlite::Connection;
+use tokio::time::Instant;
 
 use super::{Place, connect, kill};
 use crate::binary::parlor;
@@ -174,6 +175,24 @@ async fn a_newer_store_and_what_is_none_are_refused_and_not_touched() {
     fs::remove_file(&place.file).expect("removed");
     fs::create_dir(&place.file).expect("a folder");
     assert!(place.refused().starts_with("cannot open the store"));
+}
+
+// clause: STORE-1
+#[tokio::test(start_paused = true)]
+async fn who_gives_his_seat_up_is_answered_once_that_is_stored() {
+    let place = Place::new();
+    let mut config = place.config();
+    config.disk = Disk::new(|| Ok(seconds(4)));
+    let server = TestServer::start(config);
+    for verb in ["LEAVE", "QUIT"] {
+        let mut client = Client::pipe(&server, 4096).await.join("LOBBY", verb).await;
+        client.hold(60).await;
+        let asked = Instant::now();
+        client.send(verb).await;
+        client.expect(&format!("OK {verb}")).await;
+        // From the second half of the commit on it is in the file.
+        assert!(asked.elapsed() >= seconds(2), "{verb} after {:?}", asked.elapsed());
+    }
 }
 
 #[tokio::test]
