@@ -301,6 +301,15 @@ impl State {
         Promise { place: self.end_place(), fate: Some(fate) }
     }
 
+    /// Whether a name or a mute is still to be kept: it may be taken back.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        let undo = |unkept: &Unkept| match unkept.what {
+            What::Promise(_, Undo::Name { .. } | Undo::Muted { .. }) => true,
+            What::Promise(..) | What::Message { .. } | What::Line { .. } => false,
+        };
+        self.keeping.as_ref().is_some_and(|keeping| keeping.unkept.iter().any(undo))
+    }
+
     /// What is kept of this seat has become another.
     pub(super) fn seat_changed(&mut self, slot: usize) {
         if let Some(keeping) = &mut self.keeping {
@@ -587,6 +596,22 @@ mod tests {
         let resumed = resumed.await.unwrap();
         assert_eq!((resumed.said, resumed.last_id, resumed.lines.len()), (1, 1, 1));
         drop(kim);
+    }
+
+    #[tokio::test]
+    async fn what_who_tells_is_in_doubt_while_a_name_is_still_to_be_kept() {
+        let (hub, records) = hub();
+        let (mut sam, kim) = two(&hub, &records);
+        sam.hold(9).unwrap();
+        keep_all(&records);
+        sam.rename("Samuel".parse_name()).unwrap();
+        let (users, promise) = kim.who().unwrap();
+        assert_eq!(users[0].name.as_str(), "Samuel");
+        records.try_recv().unwrap().not_kept();
+        assert!(promise.is_broken(), "nobody was ever called so");
+        let (users, promise) = kim.who().unwrap();
+        assert_eq!(users[0].name.as_str(), "sam");
+        assert!(!promise.is_broken() && !kim.must_wait_for(promise.place));
     }
 
     #[tokio::test]

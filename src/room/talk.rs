@@ -73,6 +73,7 @@ impl Room {
         })
     }
 
+    /// Where the promise is broken, some of it has been taken back since.
     pub(super) fn who(&self, key: SeatKey) -> Ordered<Vec<User>> {
         self.change(|state| {
             state.seat(key)?;
@@ -83,7 +84,10 @@ impl Room {
                 muted: member.muted,
             };
             let users = state.members.in_order().into_iter().map(user).collect();
-            Ok((users, Promise::at(state.end_place())))
+            match state.is_in_doubt() {
+                true => Ok((users, state.promise(key.generation, Undo::Nothing))),
+                false => Ok((users, Promise::at(state.end_place()))),
+            }
         })
     }
 

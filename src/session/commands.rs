@@ -242,7 +242,16 @@ impl<T: Transport> Session<T> {
                 }
             }
             Command::Who => {
-                let users = seat.who();
+                let mut users = seat.who();
+                // What was taken back meanwhile has not happened.
+                while let Ok((_, promise)) = &users {
+                    let promise = promise.clone();
+                    self.catch_up(promise.place).await?;
+                    match &self.seat {
+                        Some(seat) if promise.is_broken() => users = seat.who(),
+                        _ => break,
+                    }
+                }
                 if let Some(users) = self.ordered(Verb::Who, users).await? {
                     users.iter().for_each(|user| self.say(user));
                     self.lines(Verb::Who, users.len());
