@@ -124,6 +124,7 @@ impl Client {
         }
         self.say();
         self.who();
+        self.send("HISTORY", " 1000", What::Latest(1000));
         self.send("PING", "", What::Nothing);
         self.until_answered().await;
         if self.wire.is_none() || self.sitting.is_none() {
@@ -229,7 +230,7 @@ impl Client {
         self.data.clear();
         let unanswered = self.pending.drain(..);
         let texts = unanswered.filter_map(|sent| match (sent.verb, sent.what) {
-            ("MSG", What::Text(text)) => Some(text),
+            ("MSG", What::Text(text)) => Some((text, sent.at)),
             ("JOIN", What::Join { seat, .. }) => {
                 self.witness.borrow_mut().seat(seat).is_broken = true;
                 None
@@ -261,15 +262,18 @@ impl Client {
         }
         if let Some(sitting) = &self.sitting {
             let (room, token) = (sitting.room.clone(), sitting.token.clone().unwrap_or_default());
-            let was_certain = sitting.room.life == self.life
-                && self.witness.borrow().is_certain(sitting.seat, now());
+            let mut witness = self.witness.borrow_mut();
+            let was_certain = sitting.room.world == self.plan.world_of(self.life)
+                && witness.is_certain(sitting.seat, now());
+            witness.resume_sent(sitting.seat);
+            drop(witness);
             let arguments = format!(" {} {token} {}", room.code, sitting.last);
             self.send("RESUME", &arguments, What::Resume { was_certain });
         } else {
-            let life = self.life;
+            let world = self.plan.world_of(self.life);
             let known = self.witness.borrow().board.clone();
-            let known: Vec<_> = known.into_iter().filter(|room| room.life == life).collect();
-            let lobby = RoomKey { life, code: crate::LOBBY.to_owned() };
+            let known: Vec<_> = known.into_iter().filter(|room| room.world == world).collect();
+            let lobby = RoomKey { world, code: crate::LOBBY.to_owned() };
             let room = match self.dice.within(0..=19) {
                 0 => Some(lobby),
                 1..=4 if known.len() < 2 => None,

@@ -1,14 +1,9 @@
 //! What a client does while it is connected, by chance.
 
-use std::time::Duration;
-
 use crate::client::{Client, What, now};
 use crate::sitting::message_of;
 use crate::wire::{Came, Wire};
-use crate::witness::RoomKey;
-
-/// How long a server waits for a client that reads nothing (PACE-4).
-const STALL: Duration = Duration::from_secs(30);
+use crate::witness::{RoomKey, STALL};
 
 impl Client {
     pub(crate) fn join(&mut self, room: RoomKey) {
@@ -21,6 +16,7 @@ impl Client {
         self.send("JOIN", &arguments, What::Join { seat, room, name, latest, certain });
         // Who doesn't wait for the answer sends these to whatever it will be.
         if self.dice.percent(50) {
+            self.witness.borrow_mut().seat(seat).hold_sent = true;
             self.hold();
             self.who();
         }
@@ -43,7 +39,7 @@ impl Client {
             74..=79 => self.stall().await,
             80..=84 => self.break_off("breaks off"),
             85..=86 => self.half_close().await,
-            87 => self.leave(),
+            87 | 92..=94 => self.leave(),
             88 => self.quit().await,
             89..=91 => self.take_over().await,
             _ => {}
@@ -75,6 +71,7 @@ impl Client {
         if let Some(sitting) = &self.sitting {
             let mut witness = self.witness.borrow_mut();
             let seat = witness.seat(sitting.seat);
+            seat.hold_sent = true;
             seat.hold = seat.hold.map(|hold| hold.min(seconds));
         }
         self.send("HOLD", &format!(" {seconds}"), What::Seconds(seconds));

@@ -1,6 +1,7 @@
 //! What a client makes of the lines it reads, and what they must be.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::client::{Client, Sent, What, now};
 use crate::witness::{Message, RoomKey, SeatId};
@@ -10,18 +11,22 @@ use crate::witness::{Message, RoomKey, SeatId};
 pub(crate) struct Sitting {
     pub(crate) seat: SeatId,
     pub(crate) room: RoomKey,
+    /// The life of the server in which it was taken last.
+    pub(crate) life: u64,
     pub(crate) name: String,
     /// The highest id seen, all lower ones seen too.
     pub(crate) last: u64,
     /// Messages acknowledged, or found to have arrived, since the seat was taken.
-    accepted: u64,
-    /// Texts that were sent and not answered when the connection broke.
-    pub(crate) unanswered: Vec<String>,
+    pub(crate) accepted: u64,
+    /// Texts that were sent and not answered when the connection broke, and when they were sent.
+    pub(crate) unanswered: Vec<(String, Duration)>,
     /// Everybody in the room, oneself included; `None` until `WHO` has told.
     pub(crate) members: Option<BTreeSet<String>>,
     pub(crate) token: Option<String>,
     pub(crate) is_here: bool,
     pub(crate) is_host: bool,
+    /// It was the room's first, and so is the host's while it lasts.
+    is_founder: bool,
 }
 
 impl Client {
@@ -65,7 +70,12 @@ impl Client {
     fn farewell(&mut self, rest: &str) {
         let reason = rest.split(' ').next().unwrap_or_default();
         let seat = self.sitting.as_ref().map(|sitting| (sitting.seat, sitting.room.clone()));
-        let is_right = match (reason, seat) {
+        // Who has joined is a member, also while he waits for his answer.
+        let joining = self.pending.iter().find_map(|sent| match &sent.what {
+            What::Join { seat, room, .. } => Some((*seat, room.clone())),
+            _ => None,
+        });
+        let is_right = match (reason, seat.or(joining)) {
             ("quit" | "eof" | "slow" | "shutdown", _) => true,
             ("kicked", Some((seat, _))) => self.witness.borrow_mut().seat(seat).kick_sent,
             ("closed", Some((_, room))) => self.witness.borrow().is_closing(&room),
@@ -73,6 +83,9 @@ impl Client {
         };
         if !is_right {
             self.complain(format!("a BYE without a reason: {rest}"));
+        }
+        if let ("quit", Some(sitting)) = (reason, &self.sitting) {
+            self.witness.borrow_mut().ended(sitting.seat, self.life, now());
         }
         self.bye = Some(reason.to_owned());
     }
@@ -114,7 +127,7 @@ impl Client {
                 is_new
             }),
             ["LEFT", name, reason] => {
-                witness.left(&room, name, reason, now());
+                witness.left(&room, name, reason, self.life);
                 sitting.members.iter_mut().all(|members| members.remove(name))
             }
             ["RENAMED", old, new] => sitting.members.iter_mut().all(|members| {
@@ -149,6 +162,7 @@ impl Client {
         if let Some(sitting) = &self.sitting {
             let mut witness = self.witness.borrow_mut();
             let seat = witness.seat(sitting.seat);
+            seat.is_answered = true;
             seat.alive_at = seat.alive_at.max(at);
             let last = sitting.last;
             witness.hold_true(last >= known, || format!("{verb}: {last} seen, not {known}"));
@@ -160,27 +174,32 @@ impl Client {
         let data = std::mem::take(&mut self.data);
         match (sent.what, fields) {
             (What::Name(name), ["CREATE", code, made]) => {
-                let room = RoomKey { life: self.life, code: (*code).to_owned() };
+                let world = self.plan.world_of(self.life);
+                let room = RoomKey { world, code: (*code).to_owned() };
                 let mut witness = self.witness.borrow_mut();
                 let seat = witness.sit_down(room.clone(), &name, sent.at);
                 witness.board.push(room.clone());
                 let is_right = name == *made;
-                self.sitting = Some(Sitting::new(seat, room, name, 0, true));
+                self.sitting = Some(Sitting::new(seat, room, self.life, name, 0, true));
                 Some(is_right)
             }
             (What::Join { seat, room, name, latest, .. }, ["JOIN", code, made, last, _, lines]) => {
+                let mut witness = self.witness.borrow_mut();
+                witness.counts.reopened += u64::from(witness.is_waiting(&room));
+                drop(witness);
                 let last = last.parse().ok()?;
                 let count = latest.min(last).min(self.plan.history);
                 let is_right = room.code == *code && name == *made && is_count(lines, &data);
                 let is_history = self.is_history(&room, &data, count, last);
-                self.sitting = Some(Sitting::new(seat, room, name, last, false));
+                self.sitting = Some(Sitting::new(seat, room, self.life, name, last, false));
                 Some(is_right && is_history)
             }
             (What::Resume { .. }, ["RESUME", code, name, last, _, lines, said]) => {
                 let is_right = is_count(lines, &data);
                 let sitting = self.sitting.as_ref()?;
-                let is_seat = sitting.room.code == *code && sitting.room.life == self.life;
-                let resumed = self.resumed(name, last.parse().ok()?, said.parse().ok()?, data);
+                let is_seat = sitting.room.code == *code
+                    && sitting.room.world == self.plan.world_of(self.life);
+                let resumed = self.resumed(name, last.parse().ok()?, said.parse().ok()?, &data);
                 Some(is_right && is_seat && resumed)
             }
             (what, fields) => self.member_ok(Sent { what, ..sent }, fields, data),
@@ -193,10 +212,14 @@ impl Client {
             (What::Text(text), ["MSG", id, time]) => {
                 let sitting = self.sitting.as_mut()?;
                 let id = id.parse().ok()?;
-                let is_next = id == sitting.last + 1 && id > sent.known;
+                let mut witness = self.witness.borrow_mut();
+                // Who is sent away is answered, but isn't told what came before.
+                let is_sent_away =
+                    witness.seat(sitting.seat).kick_sent || witness.is_closing(&sitting.room);
+                let is_next = id == sitting.last + 1 || (id > sitting.last && is_sent_away);
+                let is_next = is_next && id > sent.known;
                 (sitting.last, sitting.accepted) = (id, sitting.accepted + 1);
                 let (time, name) = ((*time).to_owned(), sitting.name.clone());
-                let mut witness = self.witness.borrow_mut();
                 witness.message(&sitting.room, id, Message { time, name, text });
                 witness.counts.said += 1;
                 Some(is_next)
@@ -239,7 +262,9 @@ impl Client {
                 Some(name.eq_ignore_ascii_case(made))
             }
             (What::Nothing, ["LEAVE", code]) => {
-                let is_right = self.sitting.as_ref()?.room.code == *code;
+                let sitting = self.sitting.as_ref()?;
+                let is_right = sitting.room.code == *code;
+                self.witness.borrow_mut().ended(sitting.seat, self.life, now());
                 self.give_up_seat();
                 Some(is_right)
             }
@@ -249,7 +274,13 @@ impl Client {
     }
 
     /// Whether these are so many messages up to the last, one after another.
-    fn is_history(&self, room: &RoomKey, data: &[String], count: u64, last: u64) -> bool {
+    pub(crate) fn is_history(
+        &self,
+        room: &RoomKey,
+        data: &[String],
+        count: u64,
+        last: u64,
+    ) -> bool {
         let mut witness = self.witness.borrow_mut();
         let mut is_next = |(line, id): (&String, u64)| {
             message_of(line).is_some_and(|(seen, message)| {
@@ -260,56 +291,6 @@ impl Client {
         data.len() as u64 == count && data.iter().zip(last - count + 1..).all(&mut is_next)
     }
 
-    /// Everything after the last message seen is here, or is counted by a gap; and the count of
-    /// what was accepted tells which messages have arrived. Those that have not are sent again.
-    fn resumed(&mut self, name: &str, last: u64, said: u64, data: Vec<String>) -> bool {
-        let Some(sitting) = &mut self.sitting else { return false };
-        let room = sitting.room.clone();
-        let lost = last.saturating_sub(self.plan.history).saturating_sub(sitting.last);
-        let (gap, rest) = match data.first().and_then(|line| line.strip_prefix("GAP ")) {
-            Some(gap) => (gap.parse().unwrap_or(0), &data[1..]),
-            None => (0, &data[..]),
-        };
-        let tells = rest.iter().filter(|line| line.starts_with("TELL ")).count();
-        let (messages, tells) = rest.split_at(rest.len() - tells);
-        let texts: Vec<_> = messages.iter().filter_map(|line| message_of(line)).collect();
-        let unanswered = std::mem::take(&mut sitting.unanswered);
-        let mine = texts.iter().map(|(_, message)| &message.text);
-        let mine: Vec<_> = mine.filter(|text| unanswered.contains(text)).collect();
-        let arrived = said.checked_sub(sitting.accepted).unwrap_or(u64::MAX) as usize;
-        let from = sitting.last + gap;
-        sitting.accepted = said;
-        sitting.name = name.to_owned();
-        sitting.last = last;
-        sitting.is_here = true;
-        let seat = sitting.seat;
-        let mut witness = self.witness.borrow_mut();
-        witness.counts.resumed += 1;
-        witness.counts.gaps += u64::from(gap > 0);
-        for tell in tells {
-            witness.tell_arrived(tell.splitn(4, ' ').last().unwrap_or_default());
-        }
-        let was_muted = witness.seat(seat).mute_sent;
-        let is_name = witness.seat(seat).has_name(name);
-        drop(witness);
-        let is_replay = last >= from && self.is_history(&room, messages, last - from, last);
-        // A mute may have refused some of them; else the oldest have arrived, in their order.
-        let are_mine = match unanswered.get(..arrived) {
-            _ if was_muted => mine.len() <= arrived,
-            Some(oldest) if gap > 0 => {
-                oldest.iter().rev().zip(mine.iter().rev()).all(|(a, b)| a == *b)
-            }
-            Some(oldest) => oldest.iter().eq(mine),
-            None => false,
-        };
-        if !was_muted {
-            for text in unanswered.into_iter().skip(arrived) {
-                self.send("MSG", &format!(" {text}"), What::Text(text.clone()));
-            }
-        }
-        gap == lost && is_replay && are_mine && is_name
-    }
-
     /// Whether these are the members: all whom the events have told of, each once, and everybody
     /// who must be there.
     fn is_everybody(&mut self, data: &[String], certain: Vec<(SeatId, String)>) -> Option<bool> {
@@ -318,9 +299,14 @@ impl Client {
         let users: BTreeSet<String> = users.collect();
         let alike: BTreeSet<_> = users.iter().map(|name| name.to_ascii_lowercase()).collect();
         let is_told = sitting.members.iter().all(|members| *members == users);
-        let is_here =
-            data.iter().any(|line| line.starts_with(&format!("USER {} here", sitting.name)));
-        let witness = self.witness.borrow();
+        let role = if sitting.is_founder { " host" } else { "" };
+        let own = format!("USER {} here{role}", sitting.name);
+        let is_here = data.iter().any(|line| line.starts_with(&own));
+        let mut witness = self.witness.borrow_mut();
+        let may_be = |name: &&String| witness.may_be_there(&sitting.room, name, self.life);
+        let is_past = users.iter().find(|name| !may_be(name));
+        witness.hold_true(is_past.is_none(), || format!("there, of an earlier life: {is_past:?}"));
+        witness.count_past(&sitting.room, self.life);
         let still = witness.certain(&sitting.room, now());
         let missing = certain.iter().find(|seat| still.contains(seat) && !users.contains(&seat.1));
         sitting.members = Some(users);
@@ -331,6 +317,7 @@ impl Client {
         let is_seated = self.sitting.as_ref().is_some_and(|sitting| sitting.is_here);
         let mut witness = self.witness.borrow_mut();
         let was_muted = self.sitting.as_ref().is_some_and(|own| witness.seat(own.seat).mute_sent);
+        let may_fail = self.plan.may_fail(sent.at, now());
         let is_right = match (sent.verb, code, &sent.what) {
             ("JOIN", _, What::Join { seat, room, name, certain, .. }) => {
                 witness.seat(*seat).is_over = true;
@@ -338,7 +325,8 @@ impl Client {
                     "name-taken" => !name.starts_with('c'),
                     "no-such-room" => {
                         witness.board.retain(|known| known != room);
-                        !certain.iter().any(|seat| witness.is_certain(*seat, now()))
+                        !witness.is_waiting(room)
+                            && !certain.iter().any(|seat| witness.is_certain(*seat, now()))
                     }
                     _ => false,
                 }
@@ -349,7 +337,22 @@ impl Client {
             }
             ("MSG", _, What::Text(text)) => {
                 witness.refused(text.clone());
-                if code == "muted" { was_muted } else { code == "not-in-room" && !is_seated }
+                witness.counts.unsaid += u64::from(code == "storage");
+                match code {
+                    "muted" => was_muted,
+                    "storage" => may_fail,
+                    _ => code == "not-in-room" && !is_seated,
+                }
+            }
+            ("CREATE" | "HOLD" | "NICK" | "MUTE" | "UNMUTE" | "KICK" | "CLOSE", "storage", _) => {
+                witness.counts.undone += 1;
+                if let ("KICK", What::Name(name), Some(own)) =
+                    (sent.verb, &sent.what, &mut self.sitting)
+                {
+                    // He is out all the same.
+                    own.members.iter_mut().for_each(|members| members.retain(|own| own != name));
+                }
+                may_fail
             }
             (_, "not-in-room", _) => !is_seated,
             ("TELL", "muted", _) => was_muted,
@@ -372,10 +375,18 @@ impl Client {
 }
 
 impl Sitting {
-    fn new(seat: SeatId, room: RoomKey, name: String, last: u64, is_host: bool) -> Sitting {
+    fn new(
+        seat: SeatId,
+        room: RoomKey,
+        life: u64,
+        name: String,
+        last: u64,
+        is_host: bool,
+    ) -> Sitting {
         Sitting {
             seat,
             room,
+            life,
             name,
             last,
             accepted: 0,
@@ -384,6 +395,7 @@ impl Sitting {
             token: None,
             is_here: true,
             is_host,
+            is_founder: is_host,
         }
     }
 }

@@ -5,14 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::client::now;
+use crate::counts::Counts;
+use crate::world::Plan;
 
-/// A room, and the life of the server it belongs to: rooms in memory end with the server.
+/// A room, and what it belongs to: the life of the server if it is in memory, or the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RoomKey {
-    pub(crate) life: u64,
+    pub(crate) world: u64,
     pub(crate) code: String,
 }
 
@@ -32,10 +35,19 @@ pub(crate) struct Seat {
     names: Vec<String>,
     /// The least number of seconds that it may be held, once `OK HOLD` has come.
     pub(crate) hold: Option<u64>,
-    /// A command that was sent at this time has been executed by the one who sits here.
+    /// `HOLD` was sent: it may be armed.
+    pub(crate) hold_sent: bool,
+    /// A command that was sent at this time has been executed by the one who sits here. After a
+    /// crash later than now: until then it is held at least.
     pub(crate) alive_at: Duration,
+    /// Something that its owner asked was answered.
+    pub(crate) is_answered: bool,
     /// Its owner has given it up.
     pub(crate) is_over: bool,
+    /// Since then it is known to have ended, in the life of the server that went on.
+    ended_at: Option<Duration>,
+    /// The life in which it had ended, or was not armed, when the server crashed.
+    past: Option<u64>,
     pub(crate) quit_sent: bool,
     pub(crate) eof_sent: bool,
     pub(crate) kick_sent: bool,
@@ -47,8 +59,9 @@ pub(crate) struct Seat {
 /// Numbers a seat.
 pub(crate) type SeatId = usize;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Witness {
+    plan: Rc<Plan>,
     /// The messages of each room, with the time at which somebody first knew of it.
     rooms: BTreeMap<RoomKey, BTreeMap<u64, (Duration, Message)>>,
     /// Where each text was said. All texts of a run differ.
@@ -58,51 +71,41 @@ pub(crate) struct Witness {
     tells: BTreeMap<String, bool>,
     seats: Vec<Seat>,
     closing: BTreeSet<RoomKey>,
+    /// Rooms that somebody was in when the server crashed: they wait for their people. With how
+    /// many have asked to enter since.
+    waiting: BTreeMap<RoomKey, u64>,
     /// Codes that clients have told each other.
     pub(crate) board: Vec<RoomKey>,
-    /// How much two hosts' clocks may differ.
-    pub(crate) slack: Duration,
     complaints: Vec<String>,
     trace: DefaultHasher,
     latest: VecDeque<String>,
     pub(crate) counts: Counts,
 }
 
-/// What happened in a run, so that nobody takes an idle simulation for a passed one.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Counts {
-    pub(crate) said: u64,
-    pub(crate) heard: u64,
-    pub(crate) resumed: u64,
-    pub(crate) expired: u64,
-    pub(crate) gaps: u64,
-    pub(crate) crashes: u64,
-    pub(crate) replaced: u64,
-}
-
+/// How long a server waits at least for a client that reads nothing (PACE-4).
+pub(crate) const STALL: Duration = Duration::from_secs(30);
+/// How long a server holds armed seats after a restart (STORE-3).
+const RESTART_HOLD: Duration = Duration::from_secs(600);
 /// Lines of the trace that a complaint is shown with.
 const SHOWN: usize = 300;
 
-impl Counts {
-    pub(crate) fn add(&mut self, other: &Counts) {
-        self.said += other.said;
-        self.heard += other.heard;
-        self.resumed += other.resumed;
-        self.expired += other.expired;
-        self.gaps += other.gaps;
-        self.crashes += other.crashes;
-        self.replaced += other.replaced;
-    }
-
-    pub(crate) fn are_all_there(&self) -> bool {
-        let Counts { said, heard, resumed, expired, gaps, crashes, replaced } = *self;
-        [said, heard, resumed, expired, gaps, crashes, replaced].iter().all(|count| *count > 0)
-    }
-}
-
 impl Witness {
-    pub(crate) fn new(slack: Duration) -> Witness {
-        Witness { slack, ..Witness::default() }
+    pub(crate) fn new(plan: Rc<Plan>) -> Witness {
+        Witness {
+            plan,
+            rooms: BTreeMap::new(),
+            texts: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            tells: BTreeMap::new(),
+            seats: Vec::new(),
+            closing: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            board: Vec::new(),
+            complaints: Vec::new(),
+            trace: DefaultHasher::new(),
+            latest: VecDeque::new(),
+            counts: Counts::default(),
+        }
     }
 
     pub(crate) fn note(&mut self, line: String) {
@@ -178,12 +181,17 @@ impl Witness {
     }
 
     pub(crate) fn sit_down(&mut self, room: RoomKey, name: &str, at: Duration) -> SeatId {
+        self.enter_sent(&room);
         self.seats.push(Seat {
             room,
             names: vec![name.to_owned()],
             hold: None,
+            hold_sent: false,
             alive_at: at,
+            is_answered: false,
             is_over: false,
+            ended_at: None,
+            past: None,
             quit_sent: false,
             eof_sent: false,
             kick_sent: false,
@@ -216,16 +224,94 @@ impl Witness {
         self.closing.contains(room)
     }
 
+    /// The server has lost its power. What was stored outlives it.
+    pub(crate) fn crash(&mut self, now: Duration) {
+        let life = self.life();
+        self.counts.crashes += 1;
+        let is_kept = self.plan.is_kept(now);
+        self.waiting.retain(|_, asked| *asked == 0);
+        for id in 0..self.seats.len() {
+            if self.is_seated(id, now) {
+                self.waiting.insert(self.seats[id].room.clone(), 0);
+            }
+            let is_certain = self.is_certain(id, now);
+            let seat = &mut self.seats[id];
+            seat.is_broken = true;
+            if !seat.hold_sent || (seat.ended_at.is_some() && is_kept) {
+                seat.past.get_or_insert(life);
+            }
+            // Where its end was not stored it is back.
+            seat.ended_at = seat.ended_at.filter(|_| seat.past.is_some());
+            if is_certain {
+                seat.alive_at = now + RESTART_HOLD;
+            }
+        }
+    }
+
+    /// Whether a seat must be there because its connection must.
+    fn is_seated(&self, seat: SeatId, now: Duration) -> bool {
+        let seat = &self.seats[seat];
+        let may_be_gone = seat.is_over || seat.is_broken || seat.quit_sent || seat.kick_sent;
+        let is_here = seat.is_answered && now < seat.alive_at + STALL;
+        self.plan.is_stored && is_here && !may_be_gone && !self.is_closing(&seat.room)
+    }
+
+    /// Somebody asks for a seat that he had: from now on it is held as long as it is armed for.
+    pub(crate) fn resume_sent(&mut self, seat: SeatId) {
+        let seat = &mut self.seats[seat];
+        seat.alive_at = seat.alive_at.min(now());
+        let room = seat.room.clone();
+        self.enter_sent(&room);
+    }
+
+    /// Somebody asks to enter a room.
+    fn enter_sent(&mut self, room: &RoomKey) {
+        self.waiting.entry(room.clone()).and_modify(|asked| *asked += 1);
+    }
+
+    /// Whether a room must be there for the first who comes, as it was before a crash.
+    pub(crate) fn is_waiting(&self, room: &RoomKey) -> bool {
+        self.waiting.get(room) == Some(&1) && !self.is_closing(room)
+    }
+
+    /// Which life of the server goes on, or was the last.
+    fn life(&self) -> u64 {
+        self.counts.crashes + 1
+    }
+
+    /// Somebody was told in some life that a seat has ended.
+    pub(crate) fn ended(&mut self, seat: SeatId, life: u64, now: Duration) {
+        if life == self.life() {
+            self.seats[seat].ended_at.get_or_insert(now);
+        }
+    }
+
+    /// Whether there may be a member of this name in some life: a seat that did not end with an
+    /// earlier one.
+    pub(crate) fn may_be_there(&self, room: &RoomKey, name: &str, life: u64) -> bool {
+        let mut seats = self.seats.iter().filter(|seat| seat.room == *room && !seat.is_past(life));
+        seats.any(|seat| seat.has_name(name))
+    }
+
+    /// A client has seen in some life who is in a room: nobody who is past.
+    pub(crate) fn count_past(&mut self, room: &RoomKey, life: u64) {
+        for seat in self.seats.iter().filter(|seat| seat.room == *room && seat.is_past(life)) {
+            match seat.ended_at.filter(|_| seat.hold.is_some()) {
+                Some(at) => self.counts.retried += u64::from(self.plan.may_fail(at, at)),
+                None => self.counts.forgotten += 1,
+            }
+        }
+    }
+
     /// Whether a seat must still be there, whatever happens to its connection: it is armed, its
     /// time cannot be over, and nobody has ended it.
     pub(crate) fn is_certain(&self, seat: SeatId, now: Duration) -> bool {
         let seat = &self.seats[seat];
         let may_be_gone =
             seat.is_over || seat.quit_sent || seat.kick_sent || self.is_closing(&seat.room);
-        !may_be_gone
-            && seat
-                .hold
-                .is_some_and(|hold| now + self.slack < seat.alive_at + Duration::from_secs(hold))
+        let slack = self.plan.slack();
+        let is_held = |hold| now + slack < seat.alive_at + Duration::from_secs(hold);
+        !may_be_gone && seat.hold.is_some_and(is_held)
     }
 
     /// Seats that must be in a room, with the only name that they can have.
@@ -236,12 +322,17 @@ impl Witness {
     }
 
     /// Somebody has read that a member has left.
-    pub(crate) fn left(&mut self, room: &RoomKey, name: &str, reason: &str, now: Duration) {
+    pub(crate) fn left(&mut self, room: &RoomKey, name: &str, reason: &str, life: u64) {
+        let now = now();
         self.counts.expired += u64::from(reason == "lost");
+        let is_past = !self.may_be_there(room, name, life);
+        self.hold_true(!is_past, || format!("LEFT {name} {reason}, of an earlier life"));
         // A name that several have had tells nothing about any of them.
-        let mut seats = self.seats.iter().filter(|seat| seat.room == *room && seat.has_name(name));
-        let (Some(seat), None) = (seats.next(), seats.next()) else { return };
-        let is_over_time = |hold| now + self.slack >= seat.alive_at + Duration::from_secs(hold);
+        let seats = self.seats.iter().enumerate();
+        let mut seats = seats.filter(|(_, seat)| seat.room == *room && seat.has_name(name));
+        let (Some((id, seat)), None) = (seats.next(), seats.next()) else { return };
+        let slack = self.plan.slack();
+        let is_over_time = |hold| now + slack >= seat.alive_at + Duration::from_secs(hold);
         let is_right = match reason {
             "quit" => seat.quit_sent,
             "eof" => (seat.eof_sent || seat.is_broken) && seat.hold.is_none(),
@@ -251,6 +342,7 @@ impl Witness {
         };
         let seat = format!("{seat:?}");
         self.hold_true(is_right, || format!("LEFT {name} {reason} at {now:?}, but {seat}"));
+        self.ended(id, life, now);
     }
 
     /// What can be told only at the end.
@@ -274,6 +366,10 @@ impl Witness {
 }
 
 impl Seat {
+    fn is_past(&self, life: u64) -> bool {
+        self.past.is_some_and(|past| past < life)
+    }
+
     pub(crate) fn has_name(&self, name: &str) -> bool {
         self.names.iter().any(|own| own.eq_ignore_ascii_case(name))
     }

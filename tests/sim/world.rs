@@ -12,8 +12,10 @@ use turmoil::Sim;
 use turmoil::net::TcpListener;
 
 use crate::client::Client;
+use crate::counts::Counts;
 use crate::dice::Dice;
-use crate::witness::{Counts, Witness};
+use crate::disk::{Disk, Spell};
+use crate::witness::Witness;
 
 /// What a seed decides before anything happens.
 #[derive(Debug)]
@@ -29,6 +31,13 @@ pub(crate) struct Plan {
     latency: u64,
     /// The weather is fair, and nobody is slowed: every answer comes soon.
     pub(crate) is_calm: bool,
+    /// The server stores its rooms: they outlive it.
+    pub(crate) is_stored: bool,
+    /// The longest that a commit takes, in ticks.
+    pub(crate) slowest_commit: u64,
+    /// When so many commits in a hundred fail.
+    pub(crate) spells: Vec<Spell>,
+    pub(crate) failing: u64,
 }
 
 /// What a run has shown.
@@ -44,6 +53,8 @@ pub(crate) struct Outcome {
 const STORMY_TICKS: u64 = 500;
 /// Ticks after which somebody must hang.
 const MOST_TICKS: u64 = 4000;
+/// After so long a server tries again to store what it could not.
+const RETRY: Duration = Duration::from_millis(500);
 /// A server tells its lives apart by the seconds of `HELLO`.
 const FIRST_HOLD: u64 = 30;
 
@@ -65,9 +76,13 @@ enum Weather {
 
 impl Plan {
     fn new(dice: &mut Dice) -> Plan {
-        let is_calm = dice.percent(20);
-        Plan {
+        let (is_calm, is_stored) = (dice.percent(20), dice.percent(50));
+        let mut plan = Plan {
             is_calm,
+            is_stored,
+            slowest_commit: dice.pick(&[2, 6, if is_calm { 6 } else { 40 }]),
+            spells: Vec::new(),
+            failing: dice.pick(&[100, 50]),
             tick: Duration::from_millis(dice.pick(&[5, 20, 100])),
             clients: dice.within(2..=5),
             history: dice.pick(&[3, 20, 1000]),
@@ -75,7 +90,46 @@ impl Plan {
             capacity: dice.pick(&[16, 64]),
             // The way there and back is shorter than a closing server waits (1 s).
             latency: dice.pick(&[1, 4, if is_calm { 4 } else { 15 }]),
+        };
+        if is_stored && !is_calm {
+            plan.spells = plan.draw_spells(dice);
         }
+        plan
+    }
+
+    fn draw_spells(&self, dice: &mut Dice) -> Vec<Spell> {
+        let spells = dice.pick(&[0, 1, 1, 2, 3]);
+        let spell = |_| {
+            let from = dice.within(30..=STORMY_TICKS - 100);
+            let to = from + dice.pick(&[5, 20, 90]);
+            (self.ticks(from), self.ticks(to))
+        };
+        (0..spells).map(spell).collect()
+    }
+
+    /// Whether something may have failed to be stored within this time.
+    pub(crate) fn may_fail(&self, from: Duration, to: Duration) -> bool {
+        // What is ordered behind a commit that fails goes with it.
+        let (slack, commit) = (self.slack(), self.ticks(self.slowest_commit));
+        let mut spells = self.spells.iter();
+        spells.any(|(begin, end)| *begin <= to + slack && from <= *end + commit + slack)
+    }
+
+    /// Whether all is stored that anybody has seen until now: since a spell it has been tried
+    /// again.
+    pub(crate) fn is_kept(&self, now: Duration) -> bool {
+        let again = RETRY + self.ticks(2 * self.slowest_commit);
+        !self.may_fail(now.saturating_sub(again), now)
+    }
+
+    /// How much two hosts' clocks may differ.
+    pub(crate) fn slack(&self) -> Duration {
+        self.ticks(3)
+    }
+
+    /// What the rooms of a life of the server belong to.
+    pub(crate) fn world_of(&self, life: u64) -> u64 {
+        if self.is_stored { 0 } else { life }
     }
 
     pub(crate) fn ticks(&self, ticks: u64) -> Duration {
@@ -107,7 +161,7 @@ pub(crate) fn life_of(hello: &str) -> Option<u64> {
 pub(crate) fn run(seed: u64) -> Outcome {
     let mut dice = Dice::new(seed);
     let plan = Rc::new(Plan::new(&mut dice));
-    let witness = Rc::new(RefCell::new(Witness::new(plan.ticks(3))));
+    let witness = Rc::new(RefCell::new(Witness::new(plan.clone())));
     // It outlives the simulation.
     let vanished = Rc::new(RefCell::new(Vec::new()));
     let mut sim = turmoil::Builder::new()
@@ -152,20 +206,23 @@ pub(crate) fn run(seed: u64) -> Outcome {
     Outcome { trace: witness.trace_hash(), counts: witness.counts, failure }
 }
 
-/// The server's host. Every time it is started it is a new server, which remembers nothing.
+/// The server's host. Every time it is started it is a new server, which remembers nothing but what
+/// is on its disk.
 fn house(
     sim: &mut Sim<'_>,
     plan: &Rc<Plan>,
     witness: &Rc<RefCell<Witness>>,
     skew: Arc<AtomicI64>,
-    dice: Dice,
+    mut dice: Dice,
 ) {
     let lives = Rc::new(Cell::new(0));
+    let disk = plan.is_stored.then(|| Disk::new(dice.fork()));
     let dice = Arc::new(Mutex::new(dice));
     let (plan, witness) = (plan.clone(), witness.clone());
     sim.host("server", move || {
         lives.set(lives.get() + 1);
-        let config = config(&plan, lives.get(), skew.clone(), dice.clone());
+        let mut config = config(&plan, lives.get(), skew.clone(), dice.clone());
+        disk.iter().for_each(|disk| disk.put_into(&mut config, &plan));
         let witness = witness.clone();
         async move {
             let server = Server::bind(config)?;
@@ -193,6 +250,8 @@ fn config(plan: &Plan, life: u64, skew: Arc<AtomicI64>, dice: Arc<Mutex<Dice>>) 
     config.hold = FIRST_HOLD + life;
     config.history = plan.history as usize;
     config.rate = plan.rate;
+    // After a restart codes that were used may be given out again: so long ones never are.
+    config.code_length = 10;
     config.lobby = RoomCode::lobby(crate::LOBBY).ok();
     config.clock = Clock::new(move || {
         let seconds = 1_700_000_000 + skew.load(Ordering::Relaxed);
@@ -225,10 +284,17 @@ fn forecast(plan: &Plan, dice: &mut Dice) -> Vec<(u64, u64, Weather)> {
             at += lasts + dice.within(20..=250);
         }
     }
-    if dice.percent(30) {
+    if !plan.is_stored && dice.percent(30) {
         let at = dice.within(100..=STORMY_TICKS - 50);
         forecast.push((at, 0, Weather::Crash));
         forecast.push((at + dice.within(1..=40), 0, Weather::Restart));
+    }
+    let mut at = dice.within(60..=300);
+    while plan.is_stored && at <= STORMY_TICKS - 50 {
+        forecast.push((at, 0, Weather::Crash));
+        at += dice.within(1..=40);
+        forecast.push((at, 0, Weather::Restart));
+        at += dice.within(20..=300);
     }
     if dice.percent(30) {
         let seconds = dice.pick(&[-3600, -1, 3600]);
@@ -261,7 +327,8 @@ fn turn(
             clients.iter().for_each(|client| sim.partition(client.as_str(), "server"));
             sim.crash("server");
             clients.iter().for_each(|client| sim.repair(client.as_str(), "server"));
-            witness.borrow_mut().counts.crashes += 1;
+            let at = sim.elapsed();
+            witness.borrow_mut().crash(at);
         }
         Weather::Restart => sim.bounce("server"),
         Weather::Clock(seconds) => {
