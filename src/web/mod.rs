@@ -2,6 +2,8 @@
 //! speaks the protocol, one line a text frame.
 
 mod answer;
+#[cfg(feature = "echo")]
+mod echo;
 mod guard;
 
 use std::convert::Infallible;
@@ -134,6 +136,8 @@ impl Caller {
             }
             "/qr.svg" => answer::qr_code(request.uri().query().unwrap_or_default()),
             "/ws" => self.upgrade::<S>(request),
+            #[cfg(feature = "echo")]
+            echo::PATH => self.upgrade::<S>(request),
             _ => answer::text(StatusCode::NOT_FOUND, "There is nothing here. The page is at /\n"),
         }
     }
@@ -156,6 +160,8 @@ impl Caller {
                 None => return answer::full(),
             };
         }
+        #[cfg(feature = "echo")]
+        let is_echo = request.uri().path() == echo::PATH;
         let upgraded = hyper::upgrade::on(&mut request);
         let reception = self.reception.clone();
         self.reception.spawn(async move {
@@ -168,6 +174,10 @@ impl Caller {
             let stream = io.into_inner();
             let socket = stream.socket();
             let socket = WebSocket::new(stream, socket, read).await;
+            #[cfg(feature = "echo")]
+            if is_echo {
+                return echo::converse(socket).await;
+            }
             reception.converse(socket, Some(peer), admission).await;
         });
         answer::switch(&key)

@@ -384,7 +384,9 @@ async fn one_connection_serves_request_after_request() {
 #[tokio::test]
 async fn other_paths_are_not_found() {
     let (_server, address) = usual_bridge();
-    for path in ["/index.html", "/ws/", "//", "/../etc/passwd", "/%2e%2e/", "/parlor.js/", "/WS"] {
+    for path in
+        ["/index.html", "/ws/", "//", "/../etc/passwd", "/%2e%2e/", "/parlor.js/", "/WS", "/echo"]
+    {
         let answer = get(address, path).await;
         assert_eq!(answer.status, 404, "{path}");
     }
