@@ -429,13 +429,18 @@ async fn telnet_gets_crlf_and_an_answer_to_are_you_there() {
 async fn what_speaks_another_protocol_is_told_so_and_runs_nothing() {
     let daemon = Daemon::start(&[]).await;
     let mut witness = Plain::in_lobby(daemon.addr(), "witness").await;
-    let post = ["--http0.9", "-sS", "-d", "\nJOIN LOBBY intruder\nMSG hi\n"];
-    let mut curl = Command::new("curl");
-    curl.args(post).arg(format!("http://{}/", daemon.addr()));
-    let shown = pipe(Program::spawn("curl", "curl http://", curl), "").await;
-    let (hello, response) = shown.split_once('\n').expect("lines");
-    assert!(fits("HELLO parlor/1 ...", hello), "{shown}");
-    assert!(response.starts_with("HTTP/1.1 400 "), "{shown}");
+    let commands = "\nJOIN LOBBY intruder\nMSG hi\n";
+    // More than one read takes, and commands wherever a read may end.
+    let long = commands.repeat(10_000);
+    for (way, body) in [("POST", commands), ("POST", &long), ("PUT", commands), ("GET", &long)] {
+        let mut curl = Command::new("curl");
+        curl.args(["--http0.9", "-sS", "-X", way, "--data-binary", "@-", "-H", "Expect:"]);
+        curl.arg(format!("http://{}/", daemon.addr()));
+        let shown = pipe(Program::spawn("curl", "curl http://", curl), body).await;
+        let (hello, response) = shown.split_once('\n').expect("lines");
+        assert!(fits("HELLO parlor/1 ...", hello), "{way}: {shown}");
+        assert!(response.starts_with("HTTP/1.1 400 "), "{way}: {shown}");
+    }
 
     let mut curl = Command::new("curl");
     curl.args(["-sSk"]).arg(format!("https://{}/", daemon.addr()));
