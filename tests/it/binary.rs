@@ -29,6 +29,12 @@ pub(crate) async fn soon<F: Future>(what: &str, happens: F) -> F::Output {
 /// The program with these arguments, and with nothing that this machine is set to.
 pub(crate) fn parlor(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_parlor"));
+    command.args(args);
+    unset(command)
+}
+
+/// A command without what this machine is set to, for a program that others start.
+pub(crate) fn unset(mut command: Command) -> Command {
     let ours = |name: &str| name.starts_with("PARLOR_") || ["RUST_LOG", "NO_COLOR"].contains(&name);
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in names.filter(|name| ours(name)) {
@@ -36,7 +42,7 @@ pub(crate) fn parlor(args: &[&str]) -> Command {
     }
     // Tests run side by side, and the bridge has a port of its own.
     command.env("PARLOR_NO_WEB", "1");
-    command.args(args).kill_on_drop(true);
+    command.kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -159,6 +165,12 @@ impl Daemon {
         signal(name, self.process());
     }
 
+    /// Files that the process has open, sockets among them.
+    pub(crate) fn files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.process()));
+        files.expect("the files of the process").count()
+    }
+
     /// Memory of the process that is in use now.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = format!("/proc/{}/status", self.child.id().expect("the daemon runs"));
@@ -253,6 +265,11 @@ impl Program {
 
     /// Waits until the program shows a text; returns everything up to it, and forgets that.
     pub(crate) async fn shows(&mut self, text: &str) -> String {
+        self.shows_within(PATIENCE, text).await
+    }
+
+    /// The same for what takes its time.
+    pub(crate) async fn shows_within(&mut self, patience: Duration, text: &str) -> String {
         let name = self.name.clone();
         let shown = async {
             loop {
@@ -266,7 +283,8 @@ impl Program {
                 assert!(bytes.is_ok_and(|n| n > 0), "{name} ends without {text:?}: {unseen:?}");
             }
         };
-        soon(&format!("{text:?} from {name}"), shown).await
+        let shown = tokio::time::timeout(patience, shown).await;
+        shown.unwrap_or_else(|_| panic!("waited {patience:?} for {text:?} from {name}"))
     }
 
     /// The next line must have this form.

@@ -7,6 +7,7 @@ mod class;
 mod clauses;
 mod client;
 mod command_line;
+mod cut;
 mod examples;
 mod grammar;
 mod hostile;
