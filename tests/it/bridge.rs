@@ -63,8 +63,8 @@ async fn soon<F: Future>(what: &str, happens: F) -> F::Output {
 
 /// What the bridge answers to a request.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
@@ -78,7 +78,7 @@ impl Answer {
         value
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
@@ -156,7 +156,7 @@ async fn request(address: SocketAddr, request: &str) -> Answer {
     http.answer(request.starts_with("HEAD ")).await
 }
 
-async fn get(address: SocketAddr, path: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
 }
 
@@ -195,7 +195,7 @@ fn masked_lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
 }
 
 /// A WebSocket of a client.
-struct Ws(BufReader<TcpStream>);
+pub(crate) struct Ws(BufReader<TcpStream>);
 
 impl Ws {
     /// Opens one, and has read the greeting.
@@ -223,7 +223,7 @@ impl Ws {
         ws
     }
 
-    async fn join(address: SocketAddr, name: &str) -> Ws {
+    pub(crate) async fn join(address: SocketAddr, name: &str) -> Ws {
         Ws::open(address).await.joined(name).await
     }
 
@@ -237,7 +237,7 @@ impl Ws {
         soon("room to write", self.0.write_all(bytes.as_ref())).await.expect("written");
     }
 
-    async fn send(&mut self, line: &str) {
+    pub(crate) async fn send(&mut self, line: &str) {
         self.bytes(masked(TEXT, line.as_bytes())).await;
     }
 
@@ -270,7 +270,7 @@ impl Ws {
     }
 
     /// The next line must begin so; returns what follows.
-    async fn expect(&mut self, beginning: &str) -> String {
+    pub(crate) async fn expect(&mut self, beginning: &str) -> String {
         let line = self.line().await;
         let rest = line.strip_prefix(beginning);
         rest.unwrap_or_else(|| panic!("{line}\n  came instead of {beginning}")).to_owned()

@@ -19,7 +19,7 @@ use crate::client::TestServer;
 use crate::support::{Client, WIDE, attach, pass, seconds, settle};
 
 /// How often a limit was reached, as the metrics tell.
-fn reached(metrics: &str, limit: &str) -> u64 {
+pub(crate) fn reached(metrics: &str, limit: &str) -> u64 {
     value(metrics, &format!("parlor_limit_reached_total{{limit=\"{limit}\"}}"))
 }
 
