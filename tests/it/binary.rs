@@ -173,9 +173,23 @@ impl Daemon {
 
     /// Memory of the process that is in use now.
     pub(crate) fn resident_bytes(&self) -> usize {
-        let status = format!("/proc/{}/status", self.child.id().expect("the daemon runs"));
-        let status = std::fs::read_to_string(status).expect("the state of the process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it has used since it began, or since [`Daemon::forget_peak`].
+    pub(crate) fn peak_bytes(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    pub(crate) fn forget_peak(&self) {
+        let file = format!("/proc/{}/clear_refs", self.process());
+        std::fs::write(file, "5").expect("the peak is forgotten");
+    }
+
+    fn memory(&self, what: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process()));
+        let status = status.expect("the state of the process");
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).expect(what);
         let kib = line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<usize>().ok());
         kib.expect("a number") << 10
     }

@@ -199,8 +199,14 @@ pub(crate) struct Ws(BufReader<TcpStream>);
 
 impl Ws {
     /// Opens one, and has read the greeting.
-    async fn open(address: SocketAddr) -> Ws {
+    pub(crate) async fn open(address: SocketAddr) -> Ws {
         Ws::over(Http::reach(address).await, "").await
+    }
+
+    /// Its connection, for frames and an end of one's own; all that came has been read.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert_eq!(self.0.buffer(), b"");
+        self.0.into_inner()
     }
 
     async fn open_with(address: SocketAddr, headers: &str) -> Ws {

@@ -8,6 +8,7 @@ mod clauses;
 mod client;
 mod command_line;
 mod cut;
+mod endless;
 mod examples;
 mod grammar;
 mod hostile;
