@@ -265,6 +265,22 @@ async fn a_first_line_that_has_begun_must_end_within_a_minute() {
     assert_eq!(silent.fence().await, [""; 0]);
 }
 
+// clause: LINE-10, REPLY-1
+#[tokio::test]
+async fn an_ssh_client_runs_nothing_and_is_told_so() {
+    let server = TestServer::start(Config::default());
+    let mut ann = Client::tcp(&server).await.join("LOBBY", "ann").await;
+    let mut ssh = Client::tcp(&server).await;
+    ssh.send("SSH-2.0-OpenSSH_9.2p1 Debian-2\r").await;
+    ssh.expect("ERR * unknown-command ").await;
+    // The packet that follows at once: a length, a cookie, names of algorithms.
+    let packet = b"\0\0\x05\xdc\x06\x14\xd8\xbd\x9a\x10\x77\xe3\0\0\0\xe6curve25519-sha256,ecdh";
+    ssh.writer.bytes(&[&packet[..], b"\n"].concat()).await;
+    ssh.expect("ERR * not-utf8 ").await;
+    assert_eq!(ssh.fence().await, [""; 0]);
+    assert_eq!(ann.fence().await, [""; 0]);
+}
+
 // Faults within.
 
 /// Something that goes wrong once, when a test says so.

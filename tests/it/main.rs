@@ -10,6 +10,7 @@ mod command_line;
 mod cut;
 mod endless;
 mod examples;
+mod floods;
 mod grammar;
 mod hostile;
 mod layers;
