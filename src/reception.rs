@@ -15,6 +15,8 @@ use tracing::{debug, info, info_span};
 
 use crate::bulletin::Bulletin;
 use crate::metrics::Limit;
+#[cfg(feature = "web")]
+use crate::protocol::limits::QR_REST;
 use crate::protocol::limits::{STOP, TURNED_AWAY};
 use crate::room::{Hub, Visit, Visitors};
 use crate::session::{End, Opening, Session, turn_away};
@@ -32,6 +34,9 @@ struct Inner {
     /// Connections that may still come.
     places: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
+    /// Whose QR code is being made, and the line of those who wait for theirs.
+    #[cfg(feature = "web")]
+    qr_code: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     /// The server takes nobody in any more.
     stopping: CancellationToken,
@@ -68,6 +73,8 @@ impl Reception {
             visitors: Visitors::default(),
             places: Arc::new(Semaphore::new(places)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+            #[cfg(feature = "web")]
+            qr_code: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -115,6 +122,20 @@ impl Reception {
     /// Lets one be told that there is no place; `None` if too many are being told.
     pub(crate) fn may_turn_away(&self) -> Option<OwnedSemaphorePermit> {
         self.0.turned_away.clone().try_acquire_owned().ok()
+    }
+
+    /// Waits until one more QR code may be made, in the order of asking.
+    #[cfg(feature = "web")]
+    pub(crate) async fn wait_for_qr_code(&self) {
+        let turn = match self.0.qr_code.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => {
+                self.hub().metrics().reached(Limit::QrCodes);
+                self.0.qr_code.lock().await
+            }
+        };
+        tokio::time::sleep(QR_REST).await;
+        drop(turn);
     }
 
     /// Talks with a connection, or tells it that there is no place.

@@ -135,6 +135,8 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 pub const HEADER_BYTES: usize = 8 << 10;
 /// Bytes of a text that is made a QR code.
 pub const QR_BYTES: usize = 200;
+/// How long the bridge rests before each QR code; it makes one at a time for all who ask.
+pub const QR_REST: Duration = Duration::from_millis(20);
 
 // The server.
 

@@ -100,15 +100,17 @@ pub(crate) fn not_https(here: SocketAddr) -> String {
     )
 }
 
-/// The QR code of a percent-encoded text, as an SVG.
+/// The QR code of a percent-encoded text, as an SVG. The connection is closed after it, so that
+/// nobody lays in a stock of requests.
 pub(super) fn qr_code(query: &str) -> Answer {
     let code = percent_decoded(query)
         .filter(|text| !text.is_empty() && text.len() <= QR_BYTES)
         .and_then(|text| QrCode::encode_text(&text, QrCodeEcc::Medium).ok());
-    match code {
+    let answer = match code {
         Some(code) => with_type(StatusCode::OK, "image/svg+xml", svg(&code).into()),
         None => text(StatusCode::BAD_REQUEST, "Ask for /qr.svg? and a text of 1 to 200 bytes.\n"),
-    }
+    };
+    with(answer, header::CONNECTION, "close")
 }
 
 /// Black squares on white, with the quiet zone of four modules that ISO/IEC 18004 wants.

@@ -75,10 +75,8 @@ pub(crate) async fn serve<S: Stream>(
     };
     let caller = Caller { reception, entrance, peer, place: Mutex::new(place) };
     let reception = &caller.reception;
-    let bridge = service_fn(|request| {
-        let answer = caller.answer::<S>(request);
-        async { Ok::<_, Infallible>(answer) }
-    });
+    let bridge =
+        service_fn(|request| async { Ok::<_, Infallible>(caller.answer::<S>(request).await) });
     let mut http = http1::Builder::new();
     http.keep_alive(turned_away.is_none());
     // Who has said all, as `nc -N` does after a request, still gets the whole answer.
@@ -109,19 +107,19 @@ pub(crate) async fn serve<S: Stream>(
 
 impl Caller {
     /// Finds the answer to a request.
-    fn answer<S: Stream>(&self, request: Request<Incoming>) -> Answer {
+    async fn answer<S: Stream>(&self, request: Request<Incoming>) -> Answer {
         let config = self.reception.hub().config();
         let refused = guard::check_method(&request)
             .and_then(|()| guard::check_body(&request))
             .and_then(|()| guard::check_host(&request, self.entrance, config.trust_proxy));
         let answer = match refused {
             Err(why) => answer::refusal(why),
-            Ok(()) => self.route::<S>(request),
+            Ok(()) => self.route::<S>(request).await,
         };
         answer::protect(answer, &config.embed_origins)
     }
 
-    fn route<S: Stream>(&self, request: Request<Incoming>) -> Answer {
+    async fn route<S: Stream>(&self, request: Request<Incoming>) -> Answer {
         match request.uri().path() {
             // A full server is alive, and its operators look at it.
             "/healthz" => answer::text(StatusCode::OK, "ok\n"),
@@ -134,7 +132,10 @@ impl Caller {
             "/parlor.css" => {
                 answer::file("text/css; charset=utf-8", include_bytes!("assets/parlor.css"))
             }
-            "/qr.svg" => answer::qr_code(request.uri().query().unwrap_or_default()),
+            "/qr.svg" => {
+                self.reception.wait_for_qr_code().await;
+                answer::qr_code(request.uri().query().unwrap_or_default())
+            }
             "/ws" => self.upgrade::<S>(request),
             #[cfg(feature = "echo")]
             echo::PATH => self.upgrade::<S>(request),

@@ -369,7 +369,10 @@ async fn head_is_answered_like_get_without_the_body() {
         for name in ["content-type", "content-length", "content-security-policy"] {
             assert_eq!(head.header(name), whole.header(name), "{path}: {name}");
         }
-        http.assert_open().await;
+        match head.header("connection") {
+            Some("close") => http.assert_closed().await,
+            _ => http.assert_open().await,
+        }
     }
 }
 
@@ -498,6 +501,31 @@ async fn a_qr_code_is_made_of_percent_encoded_text() {
         assert_eq!(get(address, &format!("/qr.svg?{bad}")).await.status, 400, "{bad}");
     }
     assert_eq!(get(address, "/qr.svg").await.status, 400);
+}
+
+#[tokio::test]
+async fn qr_codes_are_made_one_by_one_and_one_a_connection() {
+    const ASKING: usize = 8;
+    let (server, address) = usual_bridge();
+    let mut all = Vec::new();
+    for _ in 0..ASKING {
+        all.push(Http::reach(address).await);
+    }
+    let began = Instant::now();
+    let request = "GET /qr.svg?x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for http in &mut all {
+        http.send(request.repeat(2)).await;
+    }
+    for mut http in all {
+        let answer = http.answer(false).await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        http.assert_closed().await;
+    }
+    // However slow the machine is, it rests before each.
+    assert!(began.elapsed() >= ASKING as u32 * Duration::from_millis(20));
+    let waited = format!("parlor_limit_reached_total{{limit=\"qr-codes\"}} {}\n", ASKING - 1);
+    let metrics = server.server.metrics();
+    assert!(metrics.contains(&waited), "{metrics}");
 }
 
 #[tokio::test]
