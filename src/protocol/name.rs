@@ -67,24 +67,30 @@ impl Name {
         &self.0
     }
 
-    /// What two names share that read alike, one or two keys; one common key is enough.
+    /// What two names share that read alike, one to four keys; one common key is enough.
     ///
-    /// Both fold full-width forms (NFKC), letter case and the look-alikes of other scripts
-    /// (the skeleton of UTS #39). They differ in which comes first: small letters first finds
-    /// `IAN` = `ian`, look-alikes first finds `Ian` = `lan`.
+    /// All fold letter case and the look-alikes of other scripts (the skeleton of UTS #39). They
+    /// differ in which comes first: small letters first finds `IAN` = `ian`, look-alikes first
+    /// finds `Ian` = `lan`. Two are of the name with full-width forms and the like folded (NFKC),
+    /// which finds `ſam` = `sam`; two of the name as it stands, which finds `ſam` = `fam`.
     pub fn keys(&self) -> impl Iterator<Item = Box<str>> + use<> {
         let compatible: String = match self.0.is_ascii() {
             true => (*self.0).into(),
             false => self.0.nfkc().collect(),
         };
-        let skeleton_first = skeleton_of(&compatible);
-        let case_first: String = fold_case(&compatible).collect();
-        let case_first = skeleton_of(&case_first);
-        let case_first: Box<str> = fold_case(&case_first).collect();
-        let skeleton_first: Box<str> = fold_case(&skeleton_first).collect();
-        // As a rule they are the same.
-        let skeleton_first = Some(skeleton_first).filter(|key| *key != case_first);
-        [Some(case_first), skeleton_first].into_iter().flatten()
+        let as_it_stands = Some(&*self.0).filter(|name| *name != compatible);
+        // As a rule all are the same.
+        let mut keys: Vec<Box<str>> = Vec::with_capacity(1);
+        for name in [&*compatible].into_iter().chain(as_it_stands) {
+            let small: String = fold_case(name).collect();
+            for shape in [skeleton_of(&small), skeleton_of(name)] {
+                let key = without_second_dots(fold_case(&shape));
+                if !keys.contains(&key) {
+                    keys.push(key);
+                }
+            }
+        }
+        keys.into_iter()
     }
 }
 
@@ -105,10 +111,25 @@ fn fold_case(text: &str) -> impl Iterator<Item = char> {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
+/// A dot above a letter that has one (Unicode's Soft_Dotted) takes the place of its own, so it is
+/// not seen. Most of those letters have become `i` or `j` here.
+fn without_second_dots(text: impl Iterator<Item = char>) -> Box<str> {
+    const DOT_ABOVE: char = '\u{307}';
+    let mut is_dotted = false;
+    let is_seen = |c: &char| {
+        if c.general_category_group() != GeneralCategoryGroup::Mark {
+            is_dotted = matches!(c, 'i' | 'j' | 'ʝ' | 'ᶖ' | '\u{1df1a}');
+        }
+        !(is_dotted && *c == DOT_ABOVE)
+    };
+    text.filter(is_seen).collect::<String>().into()
+}
+
 /// A letter or mark that shows nothing, like U+3164 HANGUL FILLER or U+FE0F VARIATION SELECTOR-16:
-/// no skeleton is left of it.
+/// no skeleton is left of it, or its name says so (blank hieroglyphs, Khitan's filler).
 fn is_invisible(c: char) -> bool {
-    !c.is_ascii() && skeleton(c.encode_utf8(&mut [0; 4])).next().is_none()
+    let is_blank = || matches!(c, '\u{13441}' | '\u{13442}' | '\u{16fe4}');
+    !c.is_ascii() && (is_blank() || skeleton(c.encode_utf8(&mut [0; 4])).next().is_none())
 }
 
 fn is_decimal_digit(c: char) -> bool {
@@ -172,6 +193,9 @@ mod tests {
             "\u{115f}",
             "a\u{200b}",
             "a\u{fe0f}",
+            "a\u{13441}",
+            "\u{13442}a",
+            "a\u{16fe4}",
             &too_long,
             marks,
         ] {
@@ -210,11 +234,44 @@ mod tests {
             ("straße", "STRASSE"),
             ("Σίσυφος", "σίσυφοσ"),
             ("𝐬𝐚𝐦", "sam"),
+            ("ϲoϲo", "coco"),
+            ("ϲIϲ", "cic"),
+            ("ſam", "sam"),
+            ("ſam", "fam"),
+            ("si\u{307}m", "sim"),
+            ("si\u{323}\u{307}m", "sịm"),
+            ("SİM", "sim"),
         ] {
             assert!(alike(one, other), "{one} {other}");
         }
         for (one, other) in [("sam", "pam"), ("ian", "lan"), ("zoe", "zoë"), ("a.b", "a-b")] {
             assert!(!alike(one, other), "{one} {other}");
+        }
+        assert!(!alike("ȯn", "on"), "a dot that is seen");
+    }
+
+    /// All of Unicode's confusables of one character, each beside what it looks like.
+    #[test]
+    fn no_letter_passes_for_another_by_unicodes_table() {
+        let mut pairs = 0;
+        for letter in '\0'..=char::MAX {
+            let shape: String = skeleton(letter.encode_utf8(&mut [0; 4])).collect();
+            let (one, other) = (format!("x{letter}x"), format!("x{shape}x"));
+            if one != other && Name::parse(&one).is_ok() && Name::parse(&other).is_ok() {
+                assert!(alike(&one, &other), "{one} {other} {letter:?}");
+                pairs += 1;
+            }
+        }
+        assert!(pairs > 3000, "{pairs} pairs");
+    }
+
+    #[test]
+    fn a_dot_above_a_letter_that_has_one_is_not_seen() {
+        // Unicode's Soft_Dotted, but for the mathematical ones of other fonts.
+        for dotted in "ijįɉɨʝʲϳіјᵢᶖᶤᶨḭịⁱⅈⅉⱼ𝐢𝐣𝒊𝒋𝓲𝓳𝔦𝔧𝕚𝕛𝗂𝗃\u{1df1a}\u{1e04c}\u{1e04d}\u{1e068}".chars()
+        {
+            let (one, other) = (format!("s{dotted}\u{307}m"), format!("s{dotted}m"));
+            assert!(alike(&one, &other), "{one} {other} {dotted:?}");
         }
     }
 }

@@ -105,7 +105,7 @@ impl Members {
         self.slots_of(name).next()
     }
 
-    /// The same for both keys of the name: they can be of two members.
+    /// The same for each key of the name: they can be of several members.
     pub(crate) fn slots_of(&self, name: &Name) -> impl Iterator<Item = usize> {
         name.keys().filter_map(|key| self.names.get(&key).copied())
     }

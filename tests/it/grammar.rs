@@ -445,13 +445,13 @@ fn is_name_in(field: &str) -> bool {
         | GeneralCategory::ModifierLetter
         | GeneralCategory::OtherLetter => {
             marks = 0;
-            !is_default_ignorable(*c)
+            !is_invisible(*c)
         }
         GeneralCategory::NonspacingMark
         | GeneralCategory::SpacingMark
         | GeneralCategory::EnclosingMark => {
             marks += 1;
-            marks <= 2 && !is_default_ignorable(*c)
+            marks <= 2 && !is_invisible(*c)
         }
         category => {
             marks = 2;
@@ -461,8 +461,8 @@ fn is_name_in(field: &str) -> bool {
     fits && (1..=20).contains(&name.len())
 }
 
-/// Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt.
-fn is_default_ignorable(c: char) -> bool {
+/// Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, and what is blank besides.
+fn is_invisible(c: char) -> bool {
     matches!(
         u32::from(c),
         0xad | 0x34f
@@ -478,6 +478,8 @@ fn is_default_ignorable(c: char) -> bool {
             | 0xfeff
             | 0xffa0
             | 0xfff0..=0xfff8
+            | 0x13441..=0x13442
+            | 0x16fe4
             | 0x1bca0..=0x1bca3
             | 0x1d173..=0x1d17a
             | 0xe0000..=0xe0fff
