@@ -4,7 +4,10 @@ use std::env::VarError;
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -31,9 +34,20 @@ pub(crate) fn install(format: LogFormat, trace_wire: bool) -> Result<(), String>
     // Where nobody reads the logs any more, the server goes on.
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     let log = log.with_env_filter(filter).with_writer(std::io::stderr);
+    let tells_no_secret = filter_fn(tells_no_secret);
     match format {
-        LogFormat::Text => log.with_ansi(ansi).init(),
-        LogFormat::Json => log.json().with_current_span(true).with_span_list(false).init(),
+        LogFormat::Text => log.with_ansi(ansi).finish().with(tells_no_secret).init(),
+        LogFormat::Json => {
+            let log = log.json().with_current_span(true).with_span_list(false);
+            log.finish().with(tells_no_secret).init();
+        }
     }
     Ok(())
+}
+
+/// Whatever `RUST_LOG` says: other crates log what travels, the WebSocket's each frame. Of them
+/// there is nothing below `info`.
+fn tells_no_secret(record: &Metadata<'_>) -> bool {
+    let is_ours = record.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+    is_ours || *record.level() <= Level::INFO
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::binary::{Daemon, Plain, Program, assert_lines, fits, output, parlor, signal, soon};
+use crate::support::{Client, web_socket};
 
 const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -675,6 +676,36 @@ async fn no_text_no_token_and_no_code_is_ever_logged() {
         let words = texts.split(' ').chain(["narwhal", "capybara", "iguana"]);
         for secret in words.chain(secrets.map(|secret| secret as &str)) {
             assert!(!log.contains(&secret.to_lowercase()), "{secret} is in the log: {stderr}");
+        }
+    }
+}
+
+/// The crates below log each frame, if they are let.
+#[tokio::test]
+async fn no_text_token_or_code_of_a_web_socket_is_in_the_log() {
+    for wanted in ["trace", "info,tungstenite::protocol=trace,tokio_tungstenite=debug"] {
+        let mut command = parlor(&["--listen", ANY_PORT, "--web", ANY_PORT]);
+        command.args(["--code-length", "16"]).env_remove("PARLOR_NO_WEB").env("RUST_LOG", wanted);
+        let daemon = Daemon::spawn(command).await;
+        let mut ann = Client::over(web_socket(daemon.web_addr()).await).greeted().await;
+        let code = ann.create("ann").await;
+        let token = ann.hold(30).await;
+        let mut bob = Client::over(web_socket(daemon.web_addr()).await).greeted().await;
+        bob = bob.join(&code, "bob").await;
+        ann.ask("MSG wombat").await;
+        bob.expect("MSG 1 ").await;
+        bob.ask("PING okapi").await;
+        bob.ask(&"dingo".repeat(1000)).await;
+        bob.ask(&format!("RESUME {code} {token} 0")).await;
+        for mut client in [ann, bob] {
+            client.send("QUIT").await;
+            client.rest().await;
+        }
+        daemon.terminate();
+        let (_, log) = daemon.wait().await;
+        assert_eq!(log.matches("connected").count(), 2, "it does log: {log}");
+        for secret in [&*code, &token, "wombat", "okapi", "dingo"] {
+            assert!(!log.contains(secret), "{secret} is in the log: {log}");
         }
     }
 }
