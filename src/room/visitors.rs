@@ -34,9 +34,10 @@ struct Tally {
 #[derive(Debug, Clone)]
 pub(crate) struct Visit(Option<Arc<Counted>>);
 
-/// A room that counts for its creator's address until somebody enters it.
+/// A room that counts for its creator's address until somebody enters it. It is no visit: the
+/// creator may be gone.
 #[derive(Debug)]
-pub(crate) struct Unentered(Option<Visit>);
+pub(crate) struct Unentered(Option<(Visitors, IpAddr)>);
 
 #[derive(Debug)]
 struct Counted {
@@ -78,15 +79,14 @@ impl Visit {
 
     /// Counts a room that this visitor makes.
     pub(crate) fn make_room(&self) -> Result<Unentered, TooMany> {
-        if let Some(counted) = &self.0 {
-            let mut ledger = counted.visitors.lock();
-            let tally = ledger.tallies.entry(counted.address).or_insert_with(Tally::new);
-            if tally.rooms >= UNENTERED_ROOMS {
-                return Err(TooMany);
-            }
-            tally.rooms += 1;
+        let Some(counted) = &self.0 else { return Ok(Unentered::exempt()) };
+        let mut ledger = counted.visitors.lock();
+        let tally = ledger.tallies.entry(counted.address).or_insert_with(Tally::new);
+        if tally.rooms >= UNENTERED_ROOMS {
+            return Err(TooMany);
         }
-        Ok(Unentered(Some(self.clone())))
+        tally.rooms += 1;
+        Ok(Unentered(Some((counted.visitors.clone(), counted.address))))
     }
 
     /// Counts a wrong code, token or secret.
@@ -136,6 +136,18 @@ impl Ledger {
             self.swept = Some(now);
         }
     }
+
+    /// Takes something from an address's tally, which is forgotten when there is nothing in it.
+    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut Tally)) {
+        let full = self.tallies.len() > GUESSERS;
+        if let Some(tally) = self.tallies.get_mut(&address) {
+            change(tally);
+            let in_use = tally.visits > 0 || tally.rooms > 0;
+            if !in_use && (full || !tally.is_worth_keeping(Instant::now())) {
+                self.tallies.remove(&address);
+            }
+        }
+    }
 }
 
 impl Tally {
@@ -151,16 +163,7 @@ impl Tally {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut ledger = self.visitors.lock();
-        let tallies = &mut ledger.tallies;
-        let full = tallies.len() > GUESSERS;
-        if let Some(tally) = tallies.get_mut(&self.address) {
-            tally.visits -= 1;
-            let in_use = tally.visits > 0 || tally.rooms > 0;
-            if !in_use && (full || !tally.is_worth_keeping(Instant::now())) {
-                tallies.remove(&self.address);
-            }
-        }
+        self.visitors.lock().change(self.address, |tally| tally.visits -= 1);
     }
 }
 
@@ -173,11 +176,8 @@ impl Unentered {
 
 impl Drop for Unentered {
     fn drop(&mut self) {
-        if let Some(Visit(Some(counted))) = self.0.take() {
-            let mut ledger = counted.visitors.lock();
-            if let Some(tally) = ledger.tallies.get_mut(&counted.address) {
-                tally.rooms -= 1;
-            }
+        if let Some((visitors, address)) = self.0.take() {
+            visitors.lock().change(address, |tally| tally.rooms -= 1);
         }
     }
 }
@@ -223,6 +223,17 @@ mod tests {
         assert_eq!(visit.make_room().unwrap_err(), TooMany);
         rooms.pop();
         assert!(visit.make_room().is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_unentered_room_is_no_connection_of_its_creator() {
+        let visitors = Visitors::default();
+        let rooms: Vec<_> = (0..3)
+            .map(|_| visitors.enter(Some(SOMEWHERE), 1).unwrap().make_room().unwrap())
+            .collect();
+        assert!(visitors.enter(Some(SOMEWHERE), 1).is_ok());
+        drop(rooms);
+        assert!(visitors.lock().tallies.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -115,6 +115,21 @@ async fn every_limit_that_is_reached_is_counted_by_its_name() {
     drop(narrow);
 }
 
+// clause: LIMIT-4, LIMIT-5
+#[tokio::test(start_paused = true)]
+async fn who_makes_rooms_that_nobody_enters_can_still_connect() {
+    let mut config = Config::default();
+    config.max_per_address = 2;
+    let server = TestServer::start(config);
+    for _ in 0..10 {
+        let mut ann = stranger(&server).await;
+        ann.ask("CREATE").await;
+        ann.send("QUIT").await;
+        assert_eq!(ann.rest().await.len(), 2);
+        settle().await;
+    }
+}
+
 // clause: PACE-4
 #[tokio::test(start_paused = true)]
 async fn a_stall_may_take_as_long_as_the_operator_says() {
