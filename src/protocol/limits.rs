@@ -151,6 +151,9 @@ pub const TURNED_AWAY_READS: usize = 8;
 pub const TURNED_AWAY: usize = 256;
 /// Wrong codes, tokens and operator secrets in a [`GUESS_WINDOW`] after which an address waits.
 pub const GUESSES: u32 = 20;
+/// Connections of an address in a [`GUESS_WINDOW`] whose first `RESUME` doesn't count when it is
+/// wrong: after a restart many come back at once whose seats are gone.
+pub const FREE_RESUMES: u32 = 100;
 /// The time over which wrong guesses are counted.
 pub const GUESS_WINDOW: Duration = Duration::from_secs(60);
 /// What each look-up waits after too many wrong guesses.

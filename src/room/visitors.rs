@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::protocol::limits::{GUESS_WINDOW, GUESSERS, GUESSERS_SWEEP, GUESSES, UNENTERED_ROOMS};
+use crate::protocol::limits::{
+    FREE_RESUMES, GUESS_WINDOW, GUESSERS, GUESSERS_SWEEP, GUESSES, UNENTERED_ROOMS,
+};
 
 /// The ledger of addresses. Its lock is the innermost: nothing else is locked under it.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +29,8 @@ struct Tally {
     rooms: u32,
     /// Wrong guesses since `window`.
     wrong: u32,
+    /// First `RESUME`s since then that were wrong and don't count as guesses.
+    free: u32,
     window: Instant,
 }
 
@@ -91,14 +95,26 @@ impl Visit {
 
     /// Counts a wrong code, token or secret.
     pub(crate) fn guessed_wrong(&self, now: Instant) {
+        self.count_wrong(now, |tally| tally.wrong = tally.wrong.saturating_add(1));
+    }
+
+    /// Counts that a connection's first `RESUME` was wrong: as a guess past so many.
+    pub(crate) fn resumed_wrong(&self, now: Instant) {
+        self.count_wrong(now, |tally| match tally.free < FREE_RESUMES {
+            true => tally.free += 1,
+            false => tally.wrong = tally.wrong.saturating_add(1),
+        });
+    }
+
+    fn count_wrong(&self, now: Instant, count: impl FnOnce(&mut Tally)) {
         let Some(counted) = &self.0 else { return };
         let mut ledger = counted.visitors.lock();
         ledger.sweep(now);
         if let Some(tally) = ledger.tallies.get_mut(&counted.address) {
-            if tally.wrong == 0 || now.duration_since(tally.window) >= GUESS_WINDOW {
-                (tally.window, tally.wrong) = (now, 0);
+            if !tally.is_guessing(now) {
+                (tally.window, tally.wrong, tally.free) = (now, 0, 0);
             }
-            tally.wrong = tally.wrong.saturating_add(1);
+            count(tally);
         }
     }
 
@@ -152,12 +168,16 @@ impl Ledger {
 
 impl Tally {
     fn new() -> Tally {
-        Tally { visits: 0, rooms: 0, wrong: 0, window: Instant::now() }
+        Tally { visits: 0, rooms: 0, wrong: 0, free: 0, window: Instant::now() }
     }
 
     fn is_worth_keeping(&self, now: Instant) -> bool {
-        let guessing = self.wrong > 0 && now.duration_since(self.window) < GUESS_WINDOW;
-        self.visits > 0 || self.rooms > 0 || guessing
+        self.visits > 0 || self.rooms > 0 || self.is_guessing(now)
+    }
+
+    /// Whether something was wrong lately.
+    fn is_guessing(&self, now: Instant) -> bool {
+        (self.wrong > 0 || self.free > 0) && now.duration_since(self.window) < GUESS_WINDOW
     }
 }
 

@@ -181,7 +181,7 @@ impl<T: Transport> Session<T> {
                 match self.hub.enter(code, name, latest, self.operator, visit).await {
                     Ok(entered) => self.sit_down(Verb::Join, entered),
                     Err(refusal) => {
-                        self.count_guess(&refusal);
+                        self.count_guess(&refusal, false);
                         self.refuse(Verb::Join, refusal).await?;
                     }
                 }
@@ -194,10 +194,7 @@ impl<T: Transport> Session<T> {
                 match self.hub.resume(code, token, last_id, self.visit.clone()).await {
                     Ok(entered) => self.sit_down(Verb::Resume, entered),
                     Err(refusal) => {
-                        // After a restart everybody comes with a token that may be gone.
-                        if !is_first {
-                            self.count_guess(&refusal);
-                        }
+                        self.count_guess(&refusal, is_first);
                         self.refuse(Verb::Resume, refusal).await?;
                     }
                 }
@@ -469,9 +466,14 @@ impl<T: Transport> Session<T> {
         Ok(true)
     }
 
-    fn count_guess(&self, refusal: &Refusal) {
-        if matches!(refusal, Refusal::NoSuchRoom | Refusal::BadToken) {
-            self.visit.guessed_wrong(Instant::now());
+    fn count_guess(&self, refusal: &Refusal, is_first_resume: bool) {
+        if !matches!(refusal, Refusal::NoSuchRoom | Refusal::BadToken) {
+            return;
+        }
+        match is_first_resume {
+            // After a restart everybody comes with a token that may be gone.
+            true => self.visit.resumed_wrong(Instant::now()),
+            false => self.visit.guessed_wrong(Instant::now()),
         }
     }
 

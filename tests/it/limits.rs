@@ -584,6 +584,51 @@ async fn past_20_wrong_guesses_in_a_minute_each_look_up_waits_a_second() {
 
 // clause: GUESS-1
 #[tokio::test(start_paused = true)]
+async fn many_of_one_address_come_back_at_once_and_nobody_guesses_by_it_for_long() {
+    const PEOPLE: u16 = 150;
+    let server = TestServer::start(Config::default());
+    let address = |port: u16| format!("192.0.2.1:{port}");
+    let mut tokens = Vec::new();
+    for port in 0..PEOPLE {
+        let client = Client::from(&server, &address(port)).await;
+        tokens.push(client.join("LOBBY", &format!("seated{port}")).await.hold(60).await);
+    }
+    let start = Instant::now();
+    // Right tokens never count, however many they are.
+    for _ in 0..2 {
+        for (port, token) in (0..).zip(&tokens) {
+            let mut client = Client::from(&server, &address(port)).await;
+            client.send(&format!("RESUME LOBBY {token} 0")).await;
+            client.expect("OK RESUME ").await;
+        }
+    }
+    // Nor do 100 whose seats are gone. They come in anew.
+    let first = "RESUME LOBBY 00000000000000000000000000000000 0";
+    for port in 0..100 {
+        let mut guesser = Guesser::from(&server, &address(port)).await;
+        guesser.wrong(1, first, "bad-token").await;
+        guesser.right().await;
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    // Past them it is guessing, as all is.
+    for port in 0..20 {
+        Guesser::from(&server, &address(port)).await.wrong(1, first, "bad-token").await;
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "20 are free");
+    let mut guesser = Guesser::from(&server, &address(0)).await;
+    guesser.wrong(1, "RESUME BCDF abc 0", "no-such-room").await;
+    assert!(is_a_second(guesser.right().await));
+    // Others have their own.
+    Guesser::from(&server, "192.0.2.2:1").await.wrong(1, first, "bad-token").await;
+    pass(seconds(61)).await;
+    for port in 0..100 {
+        Guesser::from(&server, &address(port)).await.wrong(1, first, "bad-token").await;
+    }
+    assert_eq!(guesser.right().await, Duration::ZERO);
+}
+
+// clause: GUESS-1
+#[tokio::test(start_paused = true)]
 async fn the_minute_of_guesses_does_not_begin_with_the_connection() {
     let server = TestServer::start(Config::default());
     let mut guesser = Guesser::from(&server, "192.0.2.1:5000").await;
