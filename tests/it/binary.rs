@@ -366,6 +366,11 @@ impl Plain {
         self.stream.shutdown().await.expect("shut down");
     }
 
+    /// The connection, without what has come and was not asked for.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
     /// The address that the daemon sees.
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.stream.get_ref().local_addr().expect("an address")

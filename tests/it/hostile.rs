@@ -10,11 +10,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use parlor::{Clock, Config, Random};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpSocket;
 use tokio::process::Command;
+use tokio::sync::watch;
 
-use crate::binary::{Daemon, Plain};
+use crate::binary::{Daemon, Plain, soon};
 use crate::client::TestServer;
 use crate::support::{Client, WIDE, attach, pass, seconds, settle};
 
@@ -241,6 +242,54 @@ async fn past_the_file_limit_all_are_told_so_and_the_others_talk_on() {
     let mut http = Plain::reach(web).await;
     http.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert!(reached(&http.rest().await, "files") > MORE as u64);
+}
+
+/// Sends a line over and over, as fast as the server takes it, and reads all that comes.
+/// What it returns counts the bytes that came.
+async fn flood(mut client: Plain, line: &'static str) -> watch::Receiver<usize> {
+    let (came, counted) = watch::channel(0);
+    client.send(line.repeat(100)).await;
+    let (mut reader, mut writer) = client.into_stream().into_split();
+    tokio::spawn(async move {
+        let much = line.repeat(1000);
+        while writer.write_all(much.as_bytes()).await.is_ok() {}
+    });
+    tokio::spawn(async move {
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(read @ 1..) = reader.read(&mut bytes).await {
+            came.send_modify(|came| *came += read);
+        }
+    });
+    counted
+}
+
+// clause: TURN-1
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_little_is_answered_beside_those_who_flood() {
+    let daemon = Daemon::start(&[]).await;
+    let mut floods = Vec::new();
+    for line in ["PING hello\n", "HELP\n", "MSG hello\n", "MSG hello\n"] {
+        let mut client = Plain::connect(daemon.addr()).await;
+        client.send("CREATE flood\n").await;
+        floods.push(flood(client, line).await);
+    }
+    for flood in &mut floods {
+        soon("a flood", flood.wait_for(|came| *came > 1 << 16)).await.expect("it flows");
+    }
+    let mut ann = Plain::in_lobby(daemon.addr(), "ann").await;
+    let mut bob = Plain::in_lobby(daemon.addr(), "bob").await;
+    ann.expect("JOINED bob").await;
+    let before: Vec<_> = floods.iter().map(|flood| *flood.borrow()).collect();
+    for number in 1..=20 {
+        ann.send(format!("MSG {number}\nPING {number}\n")).await;
+        ann.expect(&format!("OK MSG {number} _")).await;
+        ann.expect(&format!("OK PING {number}")).await;
+        bob.expect(&format!("MSG {number} _ ann {number}")).await;
+    }
+    // Nor did the floods stand still meanwhile.
+    for (flood, before) in floods.iter_mut().zip(before) {
+        soon("a flood", flood.wait_for(|came| *came > before)).await.expect("it flows");
+    }
 }
 
 // clause: PACE-5
