@@ -142,6 +142,43 @@ async fn the_unit_is_exposed_below_2() {
 }
 
 #[tokio::test]
+async fn the_unit_is_not_started_anew_when_that_cannot_help() {
+    let unit = std::fs::read_to_string(units().join("parlor.service")).expect("a unit");
+    let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name));
+    let final_codes: Vec<_> =
+        value("RestartPreventExitStatus=").expect("codes").split(' ').collect();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let taken = taken.local_addr().expect("an address").to_string();
+    for (args, is_final) in [
+        (["--rate", "many"], true),
+        (["--listen", &taken], true),
+        (["--store", "sqlite:/nowhere/rooms.db"], false),
+    ] {
+        let code = output(parlor(&args)).await.status.code().expect("an exit code").to_string();
+        assert_eq!(final_codes.contains(&&*code), is_final, "{args:?}: {code}");
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn the_store_that_the_unit_tells_of_is_in_its_own_directory() {
+    let unit = std::fs::read_to_string(units().join("parlor.service")).expect("a unit");
+    let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+    let state = format!("/var/lib/{}/", value("StateDirectory="));
+    assert_eq!(value("WorkingDirectory="), format!("%S/{}", value("StateDirectory=")));
+    let store = value("#Environment=PARLOR_STORE=");
+    assert!(store.strip_prefix("sqlite:").is_some_and(|file| file.starts_with(&state)), "{store}");
+    let folder = TempDir::new().expect("a folder");
+    let here = folder.path().to_str().expect("UTF-8");
+    let mut command = parlor(&["--listen", "127.0.0.1:0"]);
+    command.env("PARLOR_STORE", store.replace(&state, &format!("{here}/")));
+    let daemon = Daemon::spawn(command).await;
+    assert!(folder.path().join("rooms.db").exists());
+    daemon.terminate();
+    assert!(daemon.wait().await.0.success());
+}
+
+#[tokio::test]
 async fn systemd_understands_every_line_of_the_units() {
     let folder = TempDir::new().expect("a folder");
     let mut verify = Command::new("systemd-analyze");
