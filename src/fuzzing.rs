@@ -17,11 +17,13 @@ use crate::web;
 /// somebody is here.
 pub fn feed_telnet(
     decoder: &mut LineDecoder,
-    bytes: &[u8],
+    mut bytes: &[u8],
     out: &mut VecDeque<Received>,
 ) -> Vec<Option<[u8; 3]>> {
     let mut answers = Vec::new();
-    decoder.feed_telnet(bytes, out, &mut answers);
+    while !bytes.is_empty() {
+        bytes = &bytes[decoder.feed_some(bytes, out, &mut answers)..];
+    }
     let shown = answers.into_iter().map(|answer| match answer {
         Answer::Option(bytes) => Some(bytes),
         Answer::Here => None,

@@ -79,6 +79,9 @@ pub const STORE_CLOSE: Duration = Duration::from_millis(1500);
 
 /// Bytes that one read takes from a connection.
 pub const READ_BYTES: usize = 8 << 10;
+/// Lines, and answers to telnet, that are taken from a read before they are executed. The rest of
+/// it waits as it came: a line of nothing is one byte there, and would else be forty.
+pub const LINES_A_READ: usize = 128;
 /// Bytes of output that are gathered before they are written.
 pub const FLUSH_BYTES: usize = 64 << 10;
 /// Lines of a room's log that one step of a reader takes.

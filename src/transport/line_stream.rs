@@ -21,6 +21,9 @@ pub(crate) struct LineStream<S> {
     /// The stream, if it is a socket with nothing around it.
     socket: Option<Socket>,
     decoder: LineDecoder,
+    /// What was read and is not decoded yet. There is seldom any, so it takes one word.
+    #[allow(clippy::box_collection, reason = "a connection shall be small")]
+    rest: Option<Box<Vec<u8>>>,
 }
 
 impl LineStream<Socket> {
@@ -34,7 +37,18 @@ impl LineStream<Socket> {
 impl<S> LineStream<S> {
     /// `telnet`: its sequences and editing keys are taken for what they are.
     pub(crate) fn new(stream: S, telnet: bool) -> LineStream<S> {
-        LineStream { stream, socket: None, decoder: LineDecoder::new(telnet) }
+        LineStream { stream, socket: None, decoder: LineDecoder::new(telnet), rest: None }
+    }
+}
+
+impl<S> LineStream<S> {
+    /// Takes lines out of bytes, and keeps what is left of them for the next time.
+    fn decode(&mut self, bytes: &[u8], inbox: &mut VecDeque<Received>) -> Intake {
+        let mut answers = Vec::new();
+        let taken = self.decoder.feed_some(bytes, inbox, &mut answers);
+        let rest = &bytes[taken..];
+        self.rest = (!rest.is_empty()).then(|| Box::new(rest.to_vec()));
+        Intake { bytes: 0, surcharge: self.decoder.take_surcharge(), answers }
     }
 }
 
@@ -47,9 +61,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for LineStream<S> {
         cx: &mut Context<'_>,
         inbox: &mut VecDeque<Received>,
     ) -> Poll<io::Result<Intake>> {
+        if let Some(rest) = self.rest.take() {
+            return Poll::Ready(Ok(self.decode(&rest, inbox)));
+        }
         let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
         let mut bytes = ReadBuf::uninit(&mut bytes);
-        let mut answers = Vec::new();
         match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut bytes)) {
             // TLS that ends without its own last word, as ncat's does: an end of file, but anybody
             // on the way may have made it, so a line that is unfinished may have been cut.
@@ -59,15 +75,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for LineStream<S> {
             }
             result => result?,
         }
-        match bytes.filled() {
-            [] => self.decoder.finish(inbox),
-            bytes => self.decoder.feed_telnet(bytes, inbox, &mut answers),
+        let bytes = bytes.filled();
+        if bytes.is_empty() {
+            self.decoder.finish(inbox);
         }
-        Poll::Ready(Ok(Intake {
-            bytes: bytes.filled().len(),
-            surcharge: self.decoder.take_surcharge(),
-            answers,
-        }))
+        Poll::Ready(Ok(Intake { bytes: bytes.len(), ..self.decode(bytes, inbox) }))
     }
 
     fn poll_send<M: Copy>(

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio_util::codec::{Decoder, LinesCodec};
 
 use super::telnet::{Answer, Key, Telnet};
-use crate::protocol::limits::{LINE_BYTES, PACE_BYTES};
+use crate::protocol::limits::{LINE_BYTES, LINES_A_READ, PACE_BYTES};
 use crate::protocol::{BadLine, Ending, forbidden, is_blank};
 
 /// What came from a client.
@@ -151,19 +151,23 @@ impl LineDecoder {
     }
 
     /// Takes the bytes of one read and adds to `out` what they complete.
-    pub fn feed(&mut self, bytes: &[u8], out: &mut VecDeque<Received>) {
-        self.feed_telnet(bytes, out, &mut Vec::new());
+    pub fn feed(&mut self, mut bytes: &[u8], out: &mut VecDeque<Received>) {
+        while !bytes.is_empty() {
+            bytes = &bytes[self.feed_some(bytes, out, &mut Vec::new())..];
+        }
     }
 
-    /// The same; what telnet wants to hear at once is added to `answers`.
-    pub(crate) fn feed_telnet(
+    /// The same for [`LINES_A_READ`] lines and answers at most: what telnet wants to hear at once is
+    /// added to `answers`. Returns how many bytes were taken; what is left is to be fed again.
+    pub(crate) fn feed_some(
         &mut self,
-        mut bytes: &[u8],
+        all: &[u8],
         out: &mut VecDeque<Received>,
         answers: &mut Vec<Answer>,
-    ) {
-        bytes = &bytes[self.take_whole_lines(bytes, out)..];
-        while !self.ended && !bytes.is_empty() {
+    ) -> usize {
+        let most = out.len() + answers.len() + LINES_A_READ;
+        let mut bytes = &all[self.take_whole_lines(all, out)..];
+        while !self.ended && !bytes.is_empty() && out.len() + answers.len() < most {
             let plain = self.plain_prefix(bytes);
             if plain > 0 {
                 self.charge(plain);
@@ -175,6 +179,8 @@ impl LineDecoder {
                 bytes = &bytes[1..];
             }
         }
+        // Nothing follows an end.
+        if self.ended { all.len() } else { all.len() - bytes.len() }
     }
 
     /// Whether a line has begun and not ended; telnet's sequences alone are none.
@@ -203,8 +209,8 @@ impl LineDecoder {
         std::mem::take(&mut self.surcharge)
     }
 
-    /// The whole lines at the front of a read that hold no byte to look at more closely: as a rule,
-    /// all. Returns how many bytes they are.
+    /// The whole lines at the front of a read that hold no byte to look at more closely: as a rule
+    /// all, and [`LINES_A_READ`] at most. Returns how many bytes they are.
     fn take_whole_lines(&mut self, bytes: &[u8], out: &mut VecDeque<Received>) -> usize {
         let is_between_lines = self.raw == 0 && self.plain_prefix(b" ") > 0;
         if self.ended || !is_between_lines || self.request.is_some() {
@@ -220,10 +226,11 @@ impl LineDecoder {
             return 0;
         }
         let (mut codec, mut lines) = (codec(), BytesMut::from(lines));
-        while let Ok(Some(line)) = codec.decode(&mut lines) {
+        for _ in 0..LINES_A_READ {
+            let Ok(Some(line)) = codec.decode(&mut lines) else { break };
             out.push_back(checked(line, Some(Ending::Lf)));
         }
-        end
+        end - lines.len()
     }
 
     /// How many bytes at the front are text for certain, whatever the state.
@@ -461,6 +468,27 @@ mod tests {
         assert_eq!(lines(b"a\nb\r\nc\r\0d"), ["a", "b", "c", "d"]);
         assert_eq!(lines(b"a\r"), ["a"]);
         assert_eq!(lines(b"a\r\xff\xf1\nb\n"), ["a", "b"]);
+    }
+
+    /// However many lines a read holds, memory for a few is taken at a time, and nothing is lost.
+    #[test]
+    fn a_read_is_taken_in_parts_of_so_many_lines_and_answers() {
+        let hello = [&b"PING hello\n"[..], b"PING \xc3\xa9\n"].concat();
+        for line in [b"\n", &hello[..], b"\r\n", b"a\x08\n", b"\xff\xf6", b"\xff\xfd\x01x\n"] {
+            let bytes = line.repeat(1000);
+            let (mut decoder, mut left) = (LineDecoder::new(true), &bytes[..]);
+            let (mut parts, mut answered) = (Vec::new(), 0);
+            while !left.is_empty() {
+                let (mut out, mut answers) = (VecDeque::new(), Vec::new());
+                left = &left[decoder.feed_some(left, &mut out, &mut answers)..];
+                assert!(out.len() + answers.len() <= LINES_A_READ, "{line:?}: {}", out.len());
+                answered += answers.len();
+                parts.extend(out);
+            }
+            let whole = run(&[&bytes], true);
+            assert_eq!(parts, whole[..whole.len() - 1], "{line:?}");
+            assert_eq!(answered, if line[0] == 0xff { 1000 } else { 0 });
+        }
     }
 
     #[test]

@@ -45,9 +45,9 @@ pub(crate) enum Telnet {
     /// After IAC and WILL, WONT, DO or DONT.
     Option(u8),
     /// In a subnegotiation, so many bytes long.
-    Subnegotiation(usize),
+    Subnegotiation(u16),
     /// In a subnegotiation, after IAC.
-    SubnegotiationCommand(usize),
+    SubnegotiationCommand(u16),
 }
 
 impl Telnet {
@@ -84,7 +84,7 @@ impl Telnet {
 
             (Telnet::SubnegotiationCommand(_), SE) => {}
             (Telnet::Subnegotiation(n) | Telnet::SubnegotiationCommand(n), _)
-                if n + 1 >= SUBNEGOTIATION_BYTES => {}
+                if usize::from(n) + 1 >= SUBNEGOTIATION_BYTES => {}
             (Telnet::Subnegotiation(n), IAC) => *self = Telnet::SubnegotiationCommand(n + 1),
             (Telnet::Subnegotiation(n) | Telnet::SubnegotiationCommand(n), _) => {
                 *self = Telnet::Subnegotiation(n + 1);

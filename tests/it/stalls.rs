@@ -1,4 +1,5 @@
-//! Nobody is stalled by somebody who doesn't read, and he costs the server next to nothing.
+//! Nobody is stalled by somebody who doesn't read, or sends too fast, and he costs the server next to
+//! nothing.
 
 use std::time::Instant;
 
@@ -78,4 +79,34 @@ async fn members_who_never_read_cost_the_others_nothing_and_the_server_little() 
         heard += usize::from(idler.line().await.starts_with("MSG "));
     }
     idler.expect_nothing().await;
+}
+
+/// Connections that send more lines than they may.
+const SENDERS: usize = 200;
+/// Bytes of one read.
+const READ: usize = 8 << 10;
+/// What each of them may take: its read as it came, the lines taken from it, and its buffers.
+const SENDER: usize = 40 << 10;
+
+#[tokio::test]
+async fn who_must_wait_for_his_pace_costs_little_more_than_the_bytes_that_he_has_sent() {
+    for line in ["\n", "x\n"] {
+        let daemon = Daemon::start(&["--rate", "1", "--burst", "1"]).await;
+        let mut senders = Vec::new();
+        for _ in 0..SENDERS {
+            senders.push(Client::connect(daemon.addr()).await);
+        }
+        let before = daemon.resident_bytes();
+        let lines = format!("PING\n{}", line.repeat(READ / line.len() - 3));
+        for sender in &mut senders {
+            sender.send(&lines).await;
+        }
+        // Then the read of which it was the first line has been taken apart.
+        for sender in &mut senders {
+            sender.expect("OK PING").await;
+        }
+        let each = daemon.resident_bytes().saturating_sub(before) / SENDERS;
+        println!("{each} bytes for each who sends {line:?}");
+        assert!(each <= SENDER, "{each} bytes for each who sends {line:?}");
+    }
 }
