@@ -165,6 +165,7 @@ impl Round {
     fn settle(&mut self, state: &mut State, shared: &Shared) {
         let State { log, members, sleepers, .. } = state;
         let from = self.batch.from;
+        let was_written = !self.claims.is_empty();
         for Claim { key, framing, written, .. } in self.claims.drain(..) {
             let Some(written) = written else { continue };
             let (next, _) = self.batch.reached(written, framing);
@@ -189,7 +190,9 @@ impl Round {
                 }
             }
         }
-        if self.batch.to() != log.end() {
+        // What has come meanwhile they don't have. Who was woken looks by himself: to rouse him
+        // again for nothing would never end.
+        if was_written && self.batch.to() != log.end() {
             sleepers.rouse();
         }
     }

@@ -1,7 +1,13 @@
 //! Nobody is stalled by somebody who doesn't read, or sends too fast, and he costs the server next to
 //! nothing.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+
+use parlor::{Config, Hub};
 
 use crate::binary::Daemon;
 use crate::client::Client;
@@ -109,4 +115,39 @@ async fn who_must_wait_for_his_pace_costs_little_more_than_the_bytes_that_he_has
         println!("{each} bytes for each who sends {line:?}");
         assert!(each <= SENDER, "{each} bytes for each who sends {line:?}");
     }
+}
+
+/// Members of a room whose news are delivered by a task.
+const SLEEPERS: usize = 100;
+
+/// Polls a future until it is done, and counts how often that was asked for.
+async fn counted<T>(future: impl Future<Output = T>, polls: &AtomicUsize) -> T {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        polls.fetch_add(1, Ordering::Relaxed);
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_has_heard_all_is_not_woken_again() {
+    let hub = Hub::new(Config::default());
+    let polls = Arc::new(AtomicUsize::new(0));
+    for number in 0..SLEEPERS {
+        let mut seat = hub.join("LOBBY", &format!("sleeper{number}")).expect("a seat");
+        let polls = polls.clone();
+        tokio::spawn(async move { while counted(seat.next(), &polls).await.is_some() {} });
+    }
+    let speaker = hub.join("LOBBY", "speaker").expect("a seat");
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let before = polls.load(Ordering::Relaxed);
+    speaker.say("hello").await.expect("a message");
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let polls = polls.load(Ordering::Relaxed) - before;
+    assert!((SLEEPERS..=4 * SLEEPERS).contains(&polls), "{polls} times");
 }
