@@ -63,6 +63,8 @@ limits! {
     Guesses = "guesses",
     /// What the kernel takes for a client who doesn't read: output had to wait.
     SendBuffer = "send-buffer",
+    /// Bytes of replies that wait for those who don't read: the connection of one was ended.
+    Replies = "replies",
     /// How long output may wait: the connection was ended.
     Stall = "stall",
     /// How long a first line may take that has begun: the connection was ended.

@@ -84,6 +84,12 @@ pub const READ_BYTES: usize = 8 << 10;
 pub const LINES_A_READ: usize = 128;
 /// Bytes of output that are gathered before they are written.
 pub const FLUSH_BYTES: usize = 64 << 10;
+/// Bytes of replies beyond [`FLUSH_BYTES`] each that may wait for connections that don't read, over
+/// all. A line that several have counts for each of them in part.
+pub const TOTAL_REPLY_BYTES: usize = 64 << 20;
+/// How long a connection for which so long a reply waits may accept no byte while all are past
+/// [`TOTAL_REPLY_BYTES`]; then it ends.
+pub const REPLY_STALL: Duration = Duration::from_secs(1);
 /// Lines of a room's log that one step of a reader takes.
 pub const FOLLOW_LINES: usize = 256;
 /// Bytes the kernel may hold for a reader who doesn't read (Linux doubles it), unless

@@ -37,6 +37,11 @@ impl Line {
         &self.0
     }
 
+    /// Of its bytes as many as fall to each who has it.
+    pub(crate) fn share(&self) -> usize {
+        self.len() / Arc::strong_count(&self.0)
+    }
+
     /// Whether it stands for one that a damaged store has lost: no line of a room is empty.
     pub(crate) fn is_lost(&self) -> bool {
         self.0.len() == 1

@@ -63,6 +63,7 @@ impl Hub {
             tell_bytes: AtomicUsize::new(0),
             backlog: AtomicUsize::new(0),
             history: AtomicUsize::new(0),
+            replies: AtomicUsize::new(0),
             spoken: AtomicU64::new(0),
             keeper,
         };
@@ -303,6 +304,16 @@ impl Hub {
     /// Bytes of the histories of all rooms.
     pub(crate) fn history_bytes(&self) -> usize {
         self.0.shared.history.load(Ordering::Relaxed)
+    }
+
+    /// Counts what waits for one who doesn't read, in place of what was counted for him before.
+    pub(crate) fn count_replies(&self, before: usize, now: usize) {
+        self.0.shared.replies.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Bytes that wait for all of them.
+    pub(crate) fn waiting_replies(&self) -> usize {
+        self.0.shared.replies.load(Ordering::Relaxed)
     }
 
     fn rooms(&self) -> MutexGuard<'_, Rooms> {

@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     backlog: AtomicUsize,
     /// Bytes of the histories of all rooms.
     history: AtomicUsize,
+    /// Bytes of replies that wait for those who don't read.
+    replies: AtomicUsize,
     /// Runs of messages that were said in any room.
     spoken: AtomicU64,
     /// Where rooms are kept beyond the server's life; `None`: nowhere.

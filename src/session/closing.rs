@@ -2,12 +2,14 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Sleep;
 
+use super::stall::Stall;
 use super::{End, Session};
+use crate::metrics::Limit;
 use crate::protocol::limits::{LINGER, STOP_QUIET, STOP_READING};
 use crate::protocol::{
     Bye, ByeReason, Command, Event, LeftReason, NoticeKind, Reject, Reply, Verb,
@@ -78,15 +80,45 @@ impl<T: Transport> Session<T> {
         }
         // Who has read nothing for long will not begin now.
         let patience = match end {
-            End::Slow | End::Idle | End::Shutdown => LINGER,
+            End::Slow(_) | End::Idle | End::Shutdown => LINGER,
             _ => Duration::from_secs(self.hub.config().stall),
         };
-        let last_words = write_rest(&mut self.outbox, &mut self.transport);
-        if let Ok(written) = tokio::time::timeout(patience, last_words).await {
-            self.count_written(written);
-        }
-        let is_written = self.outbox.is_empty();
+        let last_words = poll_fn(|cx| self.poll_last_words(cx));
+        let _ = tokio::time::timeout(patience, last_words).await;
+        // What was given up may have been half written.
+        let is_written = self.outbox.is_empty() && !self.outbox.is_broken();
         let _ = tokio::time::timeout(LINGER, self.transport.close(is_written)).await;
+    }
+}
+
+impl<T: Transport> Session<T> {
+    /// Writes everything that waits. While it does, it counts as all that waits for those who don't
+    /// read.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.transport.poll_send(cx, &mut self.outbox) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(()),
+                Poll::Ready(Ok(written)) => {
+                    self.count_written(written as u64);
+                    self.stall = None;
+                }
+                Poll::Ready(Err(_)) => {
+                    self.outbox.give_up();
+                    return Poll::Ready(());
+                }
+                Poll::Pending => break,
+            }
+        }
+        let stall = || Box::new(Stall::new(&self.hub, &self.outbox));
+        match self.stall.get_or_insert_with(stall).poll(cx, &self.outbox) {
+            Poll::Ready(Limit::Replies) => {
+                self.hub.metrics().reached(Limit::Replies);
+                self.forget_replies();
+                Poll::Ready(())
+            }
+            // How long the last words may take is another's business.
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -104,27 +136,18 @@ pub(crate) async fn turn_away<T: Transport>(mut transport: T) {
     let mut outbox: Outbox<()> = Outbox::new(T::FRAMING);
     outbox.line(&Event::Bye(Bye::new(ByeReason::Busy)));
     let farewell = async {
-        write_rest(&mut outbox, &mut transport).await;
+        write_all(&mut outbox, &mut transport).await;
         transport.close(true).await;
     };
     let _ = tokio::time::timeout(LINGER, farewell).await;
 }
 
-/// Writes everything that waits, and returns how many bytes that was.
-pub(super) async fn write_rest<M: Copy>(
-    outbox: &mut Outbox<M>,
-    transport: &mut impl Transport,
-) -> u64 {
-    let mut bytes = 0;
+/// Writes everything that waits, or as much as can be written.
+async fn write_all<M: Copy>(outbox: &mut Outbox<M>, transport: &mut impl Transport) {
     poll_fn(|cx| {
         loop {
-            match ready!(transport.poll_send(cx, outbox)) {
-                Ok(0) => return Poll::Ready(bytes),
-                Ok(written) => bytes += written as u64,
-                Err(_) => {
-                    outbox.give_up();
-                    return Poll::Ready(bytes);
-                }
+            if let Ok(0) | Err(_) = ready!(transport.poll_send(cx, outbox)) {
+                return Poll::Ready(());
             }
         }
     })

@@ -11,7 +11,8 @@ pub(crate) enum End {
     Eof,
     /// The seat is gone: replaced, kicked or closed.
     Gone(Bye<'static>),
-    Slow,
+    /// The client doesn't read, and has reached this limit.
+    Slow(Limit),
     /// The first line has begun and never ended.
     Idle,
     Broken,
@@ -26,7 +27,7 @@ impl End {
             End::Gone(bye) => return Some(bye.clone()),
             End::Quit => ByeReason::Quit,
             End::Eof => ByeReason::Eof,
-            End::Slow => ByeReason::Slow,
+            End::Slow(_) => ByeReason::Slow,
             End::Idle => {
                 let text = "You began a line and didn't end it. Come back any time.";
                 return Some(Bye { reason: ByeReason::Idle, text: text.into() });
@@ -40,7 +41,7 @@ impl End {
     /// The limit that was reached, if one was.
     pub(crate) fn limit(&self) -> Option<Limit> {
         match self {
-            End::Slow => Some(Limit::Stall),
+            End::Slow(limit) => Some(*limit),
             End::Idle => Some(Limit::FirstCommand),
             _ => None,
         }
@@ -55,7 +56,7 @@ impl End {
             End::Gone(bye) => bye.reason.as_str(),
             End::Quit => "quit",
             End::Eof => "eof",
-            End::Slow => "slow",
+            End::Slow(_) => "slow",
             End::Idle => "idle",
             End::Shutdown => "shutdown",
         }

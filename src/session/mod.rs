@@ -7,6 +7,7 @@ mod closing;
 mod commands;
 mod end;
 mod pace;
+mod stall;
 mod wire;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use closing::Stop;
 pub(crate) use closing::turn_away;
 pub(crate) use end::End;
 use pace::Pace;
+use stall::Stall;
 use wire::trace;
 
 /// One connection's conversation.
@@ -50,8 +52,8 @@ pub(crate) struct Session<T> {
     input_ended: bool,
     /// Counts time while the first line has begun and not ended.
     first_line: Option<Pin<Box<Sleep>>>,
-    /// Counts time while output waits.
-    stall: Option<Pin<Box<Sleep>>>,
+    /// While output waits.
+    stall: Option<Box<Stall>>,
     stop: Option<Box<Stop>>,
     talk: bool,
     stay: bool,
@@ -321,9 +323,19 @@ impl<T: Transport> Session<T> {
         }
         let stall = self.stall.get_or_insert_with(|| {
             self.hub.metrics().reached(Limit::SendBuffer);
-            Box::pin(tokio::time::sleep(Duration::from_secs(self.hub.config().stall)))
+            Box::new(Stall::new(&self.hub, &self.outbox))
         });
-        stall.as_mut().poll(cx).map(|()| End::Slow)
+        let limit = ready!(stall.poll(cx, &self.outbox));
+        if limit == Limit::Replies {
+            self.forget_replies();
+        }
+        Poll::Ready(End::Slow(limit))
+    }
+
+    /// Gives up what waits for a client who doesn't read, his last words too.
+    fn forget_replies(&mut self) {
+        self.outbox.give_up();
+        self.stall = None;
     }
 
     fn hear(&mut self, news: News) {

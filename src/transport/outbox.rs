@@ -57,6 +57,15 @@ impl<M: Copy> Outbox<M> {
         self.bytes - self.written
     }
 
+    /// Bytes of memory that what waits takes, and nobody else needs.
+    pub(crate) fn cost(&self) -> usize {
+        let cost = |piece: &Piece<M>| match piece {
+            Piece::Own(bytes) => bytes.capacity(),
+            Piece::Shared { line, .. } => size_of::<Piece<M>>() + line.share(),
+        };
+        self.pieces.iter().map(cost).sum()
+    }
+
     /// Whether lines of the log wait: the log must keep them until they are written.
     pub(crate) fn has_entries(&self) -> bool {
         self.entries > 0

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use parlor::{Clock, Config, Random};
+use parlor::{Clock, Config, Random, Seat};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpSocket;
 use tokio::process::Command;
@@ -152,6 +152,110 @@ async fn a_stall_may_take_as_long_as_the_operator_says() {
         pass(seconds(4)).await;
         assert_eq!(reached(&server.server.metrics(), "stall"), 1);
     }
+}
+
+/// What the replies may be together that wait for those who don't read, and what each may have
+/// besides.
+const REPLIES: usize = 64 << 20;
+const EACH: usize = 64 << 10;
+
+/// A long name of long letters: the answer to WHO is long where many have such.
+fn long_name(mut number: usize) -> String {
+    let letter = |_| {
+        let letter = char::from_u32(0x12000 + number as u32 % 64).expect("a letter");
+        number /= 64;
+        letter
+    };
+    (0..20).map(letter).collect()
+}
+
+/// A room of many members with long names, and more connections than may wait for the answer to WHO
+/// and not read it.
+struct Crowd {
+    server: TestServer,
+    members: Vec<Seat>,
+    host: Client,
+    reader: Client,
+    deaf: Vec<Client>,
+    /// Bytes of the answer to WHO, at least.
+    reply: usize,
+}
+
+impl Crowd {
+    async fn gather() -> Crowd {
+        let server = TestServer::start(Config::default());
+        let hub = server.server.hub();
+        let mut host = Client::pipe(&server, WIDE).await.patient();
+        let code = host.create("host").await;
+        let join = |number| hub.join(&code, &long_name(number)).expect("a seat");
+        let members: Vec<_> = (0..3000).map(join).collect();
+        let reply = members.iter().map(|seat| seat.name().as_str().len() + 11).sum();
+        let enter = async |name: &str| {
+            let client = Client::pipe(&server, 4 << 10).await.patient();
+            client.join(&code, name).await
+        };
+        let reader = enter("reader").await;
+        let mut deaf = Vec::new();
+        for number in 0..REPLIES / reply + 100 {
+            deaf.push(enter(&format!("deaf{number}")).await);
+        }
+        let mut crowd = Crowd { server, members, host, reader, deaf, reply };
+        crowd.host.fence().await;
+        crowd.reader.fence().await;
+        crowd.reader.send("WHO").await;
+        for deaf in &mut crowd.deaf {
+            deaf.send("WHO").await;
+        }
+        settle().await;
+        crowd
+    }
+
+    /// How many were ended for what they let wait. No more than must be, and no fewer.
+    fn ended(&self) -> usize {
+        let metrics = self.server.server.metrics();
+        assert_eq!(reached(&metrics, "stall"), 0);
+        let ended = reached(&metrics, "replies") as usize;
+        let left = (self.deaf.len() - ended) * (self.reply - EACH);
+        assert!(left <= REPLIES, "{left} bytes wait, and {ended} were ended");
+        // The memory of a growing reply is up to twice its bytes.
+        assert!(left * 2 + 4 * self.reply > REPLIES, "{left} bytes wait, and {ended} were ended");
+        ended
+    }
+}
+
+// clause: LIMIT-9
+#[tokio::test(start_paused = true)]
+async fn past_the_bound_of_all_replies_who_does_not_read_ends_as_slow_and_who_reads_does_not() {
+    let mut crowd = Crowd::gather().await;
+    // Who takes a little now and then is one who reads.
+    let mut read = Vec::new();
+    for _ in 0..10 {
+        read.extend(crowd.reader.reader.bytes(2 << 10).await);
+        pass(Duration::from_millis(900)).await;
+    }
+    let ended = crowd.ended();
+    let end = format!("\nOK WHO {}\n", crowd.members.len() + crowd.deaf.len() + 2);
+    while !read.ends_with(end.as_bytes()) {
+        read.extend(crowd.reader.reader.bytes(1).await);
+    }
+    // The others who are left have lost nothing either.
+    let mut whole = 0;
+    for deaf in &mut crowd.deaf {
+        deaf.send("QUIT").await;
+        let all = String::from_utf8_lossy(&deaf.reader.all().await).into_owned();
+        whole += usize::from(all.contains("\nOK WHO ") && all.contains("\nBYE quit "));
+    }
+    assert_eq!(whole, crowd.deaf.len() - ended);
+}
+
+// clause: LIMIT-9
+#[tokio::test(start_paused = true)]
+async fn the_bound_of_all_replies_holds_for_those_too_whose_last_words_wait() {
+    let mut crowd = Crowd::gather().await;
+    crowd.host.send("CLOSE").await;
+    crowd.host.expect("OK CLOSE").await;
+    pass(seconds(9)).await;
+    crowd.ended();
 }
 
 #[tokio::test]
