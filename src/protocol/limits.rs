@@ -44,7 +44,11 @@ pub const HISTORY_BYTES: usize = 1 << 20;
 /// The same over all rooms, unless [`Config::max_history`](crate::Config::max_history) says
 /// otherwise.
 pub const TOTAL_HISTORY_BYTES: usize = 128 << 20;
-/// Bytes beyond its history that a room keeps for members who are still reading.
+/// What a line that is kept for readers takes beside its bytes: its place in the log, with as much
+/// in reserve, and what the allocator needs.
+pub const ENTRY_BYTES: usize = 96;
+/// Bytes beyond its history that a room keeps for members who are still reading, with
+/// [`ENTRY_BYTES`] for each line.
 pub const ROOM_BACKLOG_BYTES: usize = 16 << 20;
 /// The same over all rooms.
 pub const TOTAL_BACKLOG_BYTES: usize = 64 << 20;

@@ -1,6 +1,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use tokio::time::Instant;
 
@@ -19,6 +19,10 @@ use crate::protocol::{BadCode, Name, RoomCode};
 /// All rooms, by their codes. Cheap to clone: every clone is the same hub.
 #[derive(Debug, Clone)]
 pub struct Hub(Arc<Inner>);
+
+/// The same hub, for its rooms: they don't keep it.
+#[derive(Debug)]
+pub(super) struct WeakHub(Weak<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -55,7 +59,22 @@ impl Hub {
 
     /// A hub whose rooms are kept, with those that were kept before. Armed seats are held for
     /// [`RESTART_HOLD`] from now on.
-    pub(crate) fn kept(config: Config, keeper: Option<Keeper>, mut kept: Vec<KeptRoom>) -> Hub {
+    pub(crate) fn kept(config: Config, keeper: Option<Keeper>, kept: Vec<KeptRoom>) -> Hub {
+        let hub = Arc::new_cyclic(|this| {
+            let (shared, rooms) = Hub::restore(config, keeper, kept, WeakHub(this.clone()));
+            Inner { shared, rooms: Mutex::new(rooms) }
+        });
+        let hub = Hub(hub);
+        hub.relieve(hub.rooms());
+        hub
+    }
+
+    fn restore(
+        config: Config,
+        keeper: Option<Keeper>,
+        mut kept: Vec<KeptRoom>,
+        hub: WeakHub,
+    ) -> (Arc<Shared>, Rooms) {
         let shared = Shared {
             config,
             timetable: Timetable::default(),
@@ -66,6 +85,7 @@ impl Hub {
             replies: AtomicUsize::new(0),
             spoken: AtomicU64::new(0),
             keeper,
+            hub,
         };
         let shared = Arc::new(shared);
         let mut rooms = Rooms::default();
@@ -84,9 +104,7 @@ impl Hub {
         {
             rooms.by_code.insert(code, Room::new(code, true, shared.clone()));
         }
-        let hub = Hub(Arc::new(Inner { shared, rooms: Mutex::new(rooms) }));
-        hub.relieve_history();
-        hub
+        (shared, rooms)
     }
 
     /// Makes an empty room. It is gone if nobody joins within 10 minutes.
@@ -257,19 +275,21 @@ impl Hub {
 
     /// Where rooms keep too much for slow readers, all together: takes it from under the slowest
     /// of the room that keeps most.
-    pub(super) fn relieve(&self) {
-        self.relieve_history();
+    fn relieve(&self, rooms: MutexGuard<'_, Rooms>) {
+        let rooms: Vec<_> = {
+            let all = rooms.by_code.values().cloned().collect();
+            drop(rooms);
+            all
+        };
+        self.relieve_history(&rooms);
         let shared = &self.0.shared;
         let over = || {
             let backlog = shared.backlog.load(Ordering::Relaxed);
             backlog.checked_sub(TOTAL_BACKLOG_BYTES).filter(|over| *over > 0)
         };
         while let Some(over) = over() {
-            let rooms = self.rooms();
             let kept = |room: &&Arc<Room>| room.backlog.load(Ordering::Relaxed);
-            let most = rooms.by_code.values().max_by_key(kept).cloned();
-            drop(rooms);
-            match most.filter(|room| kept(&room) > 0) {
+            match rooms.iter().max_by_key(kept).filter(|room| kept(room) > 0) {
                 Some(room) => room.shrink_backlog(over.max(RELIEF_BYTES)),
                 // What is over belongs to rooms that are ending.
                 None => break,
@@ -279,14 +299,14 @@ impl Hub {
 
     /// Where the histories of all rooms are too much together: takes the oldest messages of the
     /// rooms that have been silent for longest.
-    fn relieve_history(&self) {
+    fn relieve_history(&self, rooms: &[Arc<Room>]) {
         let shared = &self.0.shared;
         let most = shared.config.max_history;
         if shared.history.load(Ordering::Relaxed) <= most {
             return;
         }
         shared.metrics.reached(Limit::MaxHistory);
-        let mut rooms: Vec<_> = self.rooms().by_code.values().cloned().collect();
+        let mut rooms: Vec<_> = rooms.iter().collect();
         rooms.sort_by_cached_key(|room| room.spoke_at.load(Ordering::Relaxed));
         // Some more than must be, so that it isn't looked for again at the next message.
         let most = most - (most / HISTORY_RELIEF).min(most);
@@ -327,6 +347,21 @@ const RELIEF_BYTES: usize = 1 << 20;
 
 /// This part of all history is taken at once.
 const HISTORY_RELIEF: usize = 32;
+
+impl WeakHub {
+    /// Where all rooms together keep too much: takes some of it away. A room does this after every
+    /// change, without its own lock. Where the rooms are being looked at, maybe by the one who has
+    /// made the change, the next change does it.
+    pub(super) fn relieve(&self) {
+        let Some(hub) = self.0.upgrade().map(Hub) else { return };
+        let rooms = match hub.0.rooms.try_lock() {
+            Ok(rooms) => rooms,
+            Err(TryLockError::Poisoned(rooms)) => rooms.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        hub.relieve(rooms);
+    }
+}
 
 impl Rooms {
     /// A code that is neither in use nor at rest. When half of all codes of a length are taken, a

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::protocol::limits::ENTRY_BYTES;
 use crate::protocol::{Line, Time};
 
 /// Where a reader stands in a log: sixteen bytes, whatever he has not read.
@@ -57,7 +58,7 @@ pub(crate) struct Log {
     readers_at_end: u32,
     last_id: u64,
     last_time: Option<Time>,
-    /// Bytes of the tail that are not in the history as well.
+    /// What those lines of the tail take that are not in the history as well.
     backlog: usize,
 }
 
@@ -130,14 +131,14 @@ impl Log {
 
     /// Adds a line that is not kept for those who come later.
     pub(crate) fn push_presence(&mut self, line: Line, author: u64) {
-        self.backlog += line.len();
+        self.backlog += cost(&line);
         self.push(line, false, false, author);
     }
 
     /// Adds a place without a line.
     pub(crate) fn push_silent(&mut self, author: u64) {
         let line = Line::of(&"");
-        self.backlog += line.len();
+        self.backlog += cost(&line);
         self.push(line, false, true, author);
     }
 
@@ -242,7 +243,7 @@ impl Log {
         if let Some(line) = self.history.pop_front() {
             self.history_bytes -= line.len();
             if id > self.before_tail() {
-                self.backlog += line.len();
+                self.backlog += cost(&line);
             }
         }
     }
@@ -266,7 +267,7 @@ impl Log {
             self.base += 1;
             *self.readers_at(Cursor { place: self.base, id: 0 }) += entry.readers;
             if !entry.is_message || entry.id < first_kept {
-                self.backlog -= entry.line.len();
+                self.backlog -= cost(&entry.line);
             }
         }
     }
@@ -275,6 +276,11 @@ impl Log {
     fn before_tail(&self) -> u64 {
         self.tail.front().map_or(self.last_id, |entry| entry.id - u64::from(entry.is_message))
     }
+}
+
+/// What a line takes that is kept for readers alone.
+fn cost(line: &Line) -> usize {
+    line.len() + ENTRY_BYTES
 }
 
 /// An empty tail gives its memory back if it had room for more entries than this.
@@ -314,7 +320,7 @@ mod tests {
         log.push_presence(line("JOINED x"), 1);
         (0..3).for_each(|_| log.push_message(line("four"), 1));
         assert_eq!(log.tail_from(reader).unwrap().count(), 4);
-        assert_eq!(log.backlog(), 9 + 5 + 5);
+        assert_eq!(log.backlog(), 9 + 5 + 5 + 3 * ENTRY_BYTES);
         let end = log.end();
         log.advance(reader, end);
         assert_eq!((log.backlog(), log.tail.len()), (0, 0));
@@ -328,7 +334,7 @@ mod tests {
         let mut log = Log::new(2, 1000);
         let reader = log.enter();
         (0..6).for_each(|_| log.push_message(line("four"), 1));
-        log.shrink_backlog(5);
+        log.shrink_backlog(5 + ENTRY_BYTES);
         assert!(log.tail_from(reader).is_none());
         // Only as much is lost as must be.
         let (missed, kept, to) = log.catch_up(reader);
@@ -358,7 +364,7 @@ mod tests {
             1 => Just(Step::Enter),
             4 => (0..8usize, 1..9usize).prop_map(|(who, lines)| Step::Read(who, lines)),
             1 => (0..8usize).prop_map(Step::Leave),
-            1 => (0..60usize).prop_map(Step::Shrink),
+            1 => (0..6 * ENTRY_BYTES).prop_map(Step::Shrink),
             1 => (0..9usize).prop_map(Step::Forget),
         ]
     }
@@ -432,7 +438,7 @@ mod tests {
     fn check(log: &Log, readers: &[Reader]) {
         let first_kept = log.first_kept();
         let needed = |entry: &&Entry| !entry.is_message || entry.id < first_kept;
-        let backlog: usize = log.tail.iter().filter(needed).map(|entry| entry.line.len()).sum();
+        let backlog: usize = log.tail.iter().filter(needed).map(|entry| cost(&entry.line)).sum();
         assert_eq!(log.backlog(), backlog);
         let counted: u32 = log.tail.iter().map(|entry| entry.readers).sum();
         assert_eq!((counted + log.readers_at_end) as usize, readers.len());

@@ -33,6 +33,7 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 pub use hub::Hub;
+use hub::WeakHub;
 #[cfg(feature = "sqlite")]
 pub(crate) use keeper::Record;
 pub(crate) use keeper::{Head, Keeper, KeptRoom, KeptSeat, Promise};
@@ -54,7 +55,9 @@ pub(crate) use visitors::{Unentered, Visit, Visitors};
 
 use crate::config::Config;
 use crate::metrics::{Limit, Metrics};
-use crate::protocol::limits::{HISTORY_BYTES, RESTART_HOLD, ROOM_BACKLOG_BYTES};
+use crate::protocol::limits::{
+    HISTORY_BYTES, RESTART_HOLD, ROOM_BACKLOG_BYTES, TOTAL_BACKLOG_BYTES,
+};
 use crate::protocol::{Bye, ByeReason, Event, Line, Name, NoticeKind, RoomCode};
 
 /// What all rooms of a hub share.
@@ -75,6 +78,8 @@ pub(crate) struct Shared {
     spoken: AtomicU64,
     /// Where rooms are kept beyond the server's life; `None`: nowhere.
     keeper: Option<Keeper>,
+    /// All rooms, for as long as there is a hub.
+    hub: WeakHub,
 }
 
 /// One room.
@@ -211,6 +216,9 @@ impl Room {
         if is_news {
             self.deliver();
         }
+        if self.shared.keeps_too_much() {
+            self.shared.hub.relieve();
+        }
         result
     }
 
@@ -278,11 +286,20 @@ impl Room {
 
     /// Takes bytes from under the readers furthest behind.
     fn shrink_backlog(&self, by: usize) {
-        self.change(|state| state.log.shrink_backlog(state.log.backlog().saturating_sub(by)));
+        let mut state = self.lock_state();
+        let most = state.log.backlog().saturating_sub(by);
+        state.log.shrink_backlog(most);
+        self.account(&state);
     }
 }
 
 impl Shared {
+    /// Whether all rooms together keep more than they may.
+    fn keeps_too_much(&self) -> bool {
+        self.backlog.load(Ordering::Relaxed) > TOTAL_BACKLOG_BYTES
+            || self.history.load(Ordering::Relaxed) > self.config.max_history
+    }
+
     /// Counts what waited in a mailbox as delivered or gone.
     fn forget_tells<'a>(&self, privates: impl IntoIterator<Item = &'a Private>) {
         let tells = privates.into_iter().filter(|private| private.notice.is_none());

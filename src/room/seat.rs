@@ -173,7 +173,6 @@ impl Seat {
         let text = Text::new(text)?;
         let place = self.room.place_in_queue().await;
         let said = self.room.publish(self.key, &[text], place)?;
-        self.hub.relieve();
         // Exactly one text was published.
         let Unmet { said, promise } = said.into_iter().next().ok_or(Refusal::BadId)?;
         self.room.kept(promise.place).await;
@@ -259,7 +258,6 @@ impl Seat {
         let place = self.room.place_in_queue().await;
         let said = self.room.publish(self.key, texts, place)?;
         self.reading.unmet.extend(said);
-        self.hub.relieve();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use parlor::protocol::{RoomCode, Time};
 use parlor::{Clock, Config, Event, Hub, Random, Refusal, Seat};
 use tokio::time::Instant;
@@ -21,6 +22,8 @@ const TEXT_BYTES: usize = 1800;
 const ROOM_BYTES: usize = 16 << 20;
 /// The same over all rooms.
 const SERVER_BYTES: usize = 64 << 20;
+/// What each line counts there beside its bytes.
+const ENTRY_BYTES: usize = 96;
 
 /// A source of randomness that a test holds in its hand: each draw is one byte, repeated.
 #[derive(Clone, Default)]
@@ -337,8 +340,8 @@ async fn past_16_mib_the_reader_furthest_behind_gets_a_gap_and_no_more_than_need
     let (skipped, messages, bytes) = drain(&mut early, 9600).await;
     assert_eq!(skipped + messages, 9600);
     assert!(skipped > 0, "{bytes} bytes were kept");
-    let line = bytes / messages as usize + 2;
-    let kept = bytes - line;
+    let line = bytes / messages as usize + 2 + ENTRY_BYTES;
+    let kept = bytes + messages as usize * ENTRY_BYTES - line;
     assert!(kept <= ROOM_BYTES, "{kept} bytes beyond the history");
     assert!(kept + 2 * line > ROOM_BYTES, "only {kept} bytes were kept");
 
@@ -373,7 +376,7 @@ async fn past_64_mib_over_all_rooms_keep_less() {
             first => (0, first),
         };
         assert!(matches!(first, Event::Msg { id, .. } if id == skipped + 1), "{first:.100}");
-        let line = bytes_of(&first);
+        let line = bytes_of(&first) + ENTRY_BYTES;
         said += EACH as usize * line;
         // The latest is history.
         skipped += 1;
@@ -381,6 +384,44 @@ async fn past_64_mib_over_all_rooms_keep_less() {
     }
     assert!(said > SERVER_BYTES + (4 << 20), "{said} bytes were said");
     assert!(kept <= SERVER_BYTES + (1 << 14), "{kept} bytes were kept");
+    assert!(kept > SERVER_BYTES - (2 << 20), "only {kept} bytes were kept");
+}
+
+// clause: LIMIT-7
+#[tokio::test]
+async fn comings_and_goings_count_for_what_they_take_and_for_all_rooms() {
+    const ROOMS: usize = 5;
+    const EACH: usize = 70_000;
+    let hub = Hub::new(Config::default());
+    let mut readers = Vec::new();
+    for _ in 0..ROOMS {
+        let code = hub.create().expect("a room");
+        let reader = hub.join(code.as_str(), "reader").expect("a seat");
+        for _ in 0..EACH {
+            drop(hub.join(code.as_str(), "x").expect("a seat"));
+        }
+        readers.push(reader);
+    }
+    let lines = ["JOINED x\n", "LEFT x quit\n"].map(|line| line.len() + ENTRY_BYTES);
+    let pair: usize = lines.iter().sum();
+    assert!(ROOMS * EACH * pair > SERVER_BYTES + (4 << 20));
+    let mut kept = 0;
+    for reader in &mut readers {
+        let mut next = reader.next().await.expect("an event");
+        // Only presence was lost.
+        if matches!(next, Event::Gap { .. }) {
+            assert_eq!(next, Event::Gap { messages: 0 });
+            next = reader.next().await.expect("an event");
+        }
+        let mut pairs = 0;
+        while let Some(event) = reader.next().now_or_never() {
+            pairs += usize::from(matches!(event, Some(Event::Left { .. })));
+        }
+        drop(next);
+        kept += pairs * pair;
+        assert!(pairs * pair <= ROOM_BYTES + pair, "{pairs} pairs in one room");
+    }
+    assert!(kept <= SERVER_BYTES + ROOMS * pair, "{kept} bytes were kept");
     assert!(kept > SERVER_BYTES - (2 << 20), "only {kept} bytes were kept");
 }
 
