@@ -127,7 +127,10 @@ mod locked {
             Ok(Ok(_)) => first[0] == HANDSHAKE,
             Ok(Err(_)) => return None,
             // Somebody who waits for a greeting, as plain clients do.
-            Err(_) => false,
+            Err(_) => {
+                reception.hub().metrics().reached(Limit::Handshake);
+                false
+            }
         };
         if !is_handshake {
             info!(%peer, "a client without TLS came on a port that speaks TLS");

@@ -43,14 +43,22 @@ limits! {
     MaxPerAddress = "max-per-address",
     /// Files that the system gives: a connection was turned away for want of one.
     Files = "files",
+    /// Connections that are being told that there is no place: one more was closed without a word.
+    TurnedAway = "turned-away",
     /// Rooms: one more was refused.
     MaxRooms = "max-rooms",
     /// Rooms of one address that nobody has entered: one more was refused.
     UnenteredRooms = "unentered-rooms",
+    /// Codes at rest: the one that has rested longest was forgotten.
+    CodesResting = "codes-resting",
     /// Members of a room: one more was refused.
     MaxMembers = "max-members",
     /// Bytes of a line: one that was longer was refused.
     Line = "line",
+    /// Bytes of a frame of a WebSocket: one that was longer ended its connection.
+    Frame = "frame",
+    /// Bytes of the head of a request: one that was longer was refused.
+    Head = "head",
     /// Lines a second: a client was made to wait.
     Rate = "rate",
     /// Messages of a room's history: it forgot its oldest.
@@ -59,6 +67,8 @@ limits! {
     MaxHistory = "max-history",
     /// `TELL`s that wait: one more was refused.
     Tells = "tells",
+    /// What the store takes: something was refused because it could not be kept.
+    Storage = "storage",
     /// Wrong guesses of an address: a look-up was made to wait.
     Guesses = "guesses",
     /// What the kernel takes for a client who doesn't read: output had to wait.
@@ -134,4 +144,28 @@ fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     kib.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_told_in_the_metrics_and_in_the_readme() {
+        let metrics = Metrics::default();
+        for (times, limit) in (1..).zip(Limit::ALL) {
+            (0..times).for_each(|_| metrics.reached(*limit));
+        }
+        let text = metrics.write(0, 0, 0);
+        let told: Vec<_> = text.lines().filter(|line| line.contains("{limit=")).collect();
+        let (_, table) = include_str!("../README.md").split_once("| `limit` |").expect("a table");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let rows: Vec<_> = rows.map(|row| row.split('`').nth(1).expect("a name")).collect();
+        let names: Vec<_> = Limit::ALL.iter().map(|limit| limit.as_str()).collect();
+        assert_eq!(rows, names, "the table of README.md");
+        let wanted = (1..)
+            .zip(&names)
+            .map(|(times, name)| format!("parlor_limit_reached_total{{limit=\"{name}\"}} {times}"));
+        assert_eq!(told, wanted.collect::<Vec<_>>());
+    }
 }

@@ -119,9 +119,10 @@ impl Reception {
         Some(Admission { visit: self.count(Some(address))?, ..admission })
     }
 
-    /// Lets one be told that there is no place; `None` if too many are being told.
+    /// Lets one be told that there is no place; `None` if too many are being told, which is counted.
     pub(crate) fn may_turn_away(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.turned_away.clone().try_acquire_owned().ok()
+        let permit = self.0.turned_away.clone().try_acquire_owned();
+        permit.map_err(|_| self.hub().metrics().reached(Limit::TurnedAway)).ok()
     }
 
     /// Waits until one more QR code may be made, in the order of asking.

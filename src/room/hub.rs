@@ -238,6 +238,7 @@ impl Hub {
         if let Some((forgotten, end)) = rooms.resting.add(room.code, end) {
             rooms.taken[forgotten.as_str().len()] -= 1;
             timetable.call_off(end);
+            self.metrics().reached(Limit::CodesResting);
         }
     }
 

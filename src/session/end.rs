@@ -15,6 +15,8 @@ pub(crate) enum End {
     Slow(Limit),
     /// The first line has begun and never ended.
     Idle,
+    /// A frame of a WebSocket is too long.
+    Frame,
     Broken,
     Shutdown,
     Http,
@@ -33,7 +35,7 @@ impl End {
                 return Some(Bye { reason: ByeReason::Idle, text: text.into() });
             }
             End::Shutdown => ByeReason::Shutdown,
-            End::Broken | End::Http | End::Tls => return None,
+            End::Frame | End::Broken | End::Http | End::Tls => return None,
         };
         Some(Bye::new(reason))
     }
@@ -43,6 +45,7 @@ impl End {
         match self {
             End::Slow(limit) => Some(*limit),
             End::Idle => Some(Limit::FirstCommand),
+            End::Frame => Some(Limit::Frame),
             _ => None,
         }
     }
@@ -50,6 +53,7 @@ impl End {
     /// The word that the log has for it.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
+            End::Frame => "frame",
             End::Broken => "broken",
             End::Http => "http",
             End::Tls => "tls",

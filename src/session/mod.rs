@@ -25,7 +25,7 @@ use crate::bulletin::{News, Subscription};
 use crate::config::Config;
 use crate::metrics::Limit;
 use crate::protocol::limits::{FLUSH_BYTES, LINE_BYTES, STOP_QUIET, TEXT_BYTES};
-use crate::protocol::{Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb};
+use crate::protocol::{ErrorCode, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb};
 use crate::room::{Cursor, Ended, Followed, Hub, Outlet, Refusal, Seat, Sink, Visit};
 use crate::transport::{Answer, Outbox, Received, Socket, Transport};
 use closing::Stop;
@@ -259,8 +259,12 @@ impl<T: Transport> Session<T> {
 
     /// One read, taken apart.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let Ok(intake) = ready!(self.transport.poll_receive(cx, &mut self.inbox)) else {
-            return Poll::Ready(Err(End::Broken));
+        let intake = match ready!(self.transport.poll_receive(cx, &mut self.inbox)) {
+            Ok(intake) => intake,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Poll::Ready(Err(End::Frame));
+            }
+            Err(_) => return Poll::Ready(Err(End::Broken)),
         };
         self.counts.bytes_in += intake.bytes as u64;
         self.hub.metrics().bytes_in.add(intake.bytes as u64);
@@ -377,7 +381,7 @@ impl<T: Transport> Session<T> {
 
     /// Answers a line with an error.
     fn reject(&mut self, reject: &Reject) {
-        self.hub.metrics().refusals.add(1);
+        count_refusal(&self.hub, reject);
         self.say(reject);
     }
 
@@ -398,6 +402,13 @@ impl<T: Transport> Session<T> {
     }
 }
 
+fn count_refusal(hub: &Hub, reject: &Reject) {
+    hub.metrics().refusals.add(1);
+    if reject.code == ErrorCode::Storage {
+        hub.metrics().reached(Limit::Storage);
+    }
+}
+
 /// Puts what a reader follows into his outbox.
 fn deliver(hub: &Hub, outbox: &mut Outbox<Cursor>, followed: Followed<'_>) {
     hub.metrics().deliveries.add(1);
@@ -412,7 +423,7 @@ fn deliver(hub: &Hub, outbox: &mut Outbox<Cursor>, followed: Followed<'_>) {
         Followed::Unkept => {
             let why = Refusal::Storage;
             let reject = Reject::new(Verb::Msg, why.code(), why.to_string());
-            hub.metrics().refusals.add(1);
+            count_refusal(hub, &reject);
             trace(hub, ">", &reject);
             return outbox.line(&reject);
         }

@@ -96,9 +96,12 @@ pub(crate) async fn serve<S: Stream>(
         }
         result = connection.as_mut() => {
             if let Err(error) = result {
-                if error.is_timeout() {
-                    reception.hub().metrics().reached(Limit::Handshake);
-                }
+                let limit = match () {
+                    () if error.is_timeout() => Some(Limit::Handshake),
+                    () if error.is_parse_too_large() => Some(Limit::Head),
+                    () => None,
+                };
+                limit.inspect(|limit| reception.hub().metrics().reached(*limit));
                 debug!(%peer, %error, "an HTTP connection broke");
             }
         }
