@@ -20,7 +20,7 @@ use crate::transport::{Received, Transport};
 impl<T: Transport> Session<T> {
     /// Executes what one read brought, as far as the client's pace allows.
     pub(super) async fn execute_inbox(&mut self) -> Result<(), End> {
-        while !self.inbox.is_empty() && self.pace.allows() {
+        while !self.inbox.is_empty() && self.pace.allows() && !self.is_forsaken() {
             if !self.publish_messages().await? {
                 self.execute_next().await?;
             }

@@ -54,6 +54,8 @@ pub(crate) struct Session<T> {
     first_line: Option<Pin<Box<Sleep>>>,
     /// While output waits.
     stall: Option<Box<Stall>>,
+    /// When it was noticed that writing fails.
+    broken_at: Option<Instant>,
     stop: Option<Box<Stop>>,
     talk: bool,
     stay: bool,
@@ -101,6 +103,7 @@ impl<T: Transport> Session<T> {
             input_ended: false,
             first_line: None,
             stall: None,
+            broken_at: None,
             stop: None,
             talk: false,
             stay: false,
@@ -161,6 +164,9 @@ impl<T: Transport> Session<T> {
     /// Waits until there is something to write or to execute.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         self.wake_up();
+        if self.is_forsaken() {
+            return Poll::Ready(Err(End::Broken));
+        }
         let mut something = !self.outbox.is_empty();
         if let Some(stop) = &mut self.stop
             && stop.at.as_mut().poll(cx).is_ready()
@@ -186,8 +192,14 @@ impl<T: Transport> Session<T> {
                 something = true;
             }
             self.is_slowed = false;
-        } else if !std::mem::replace(&mut self.is_slowed, true) {
-            self.hub.metrics().reached(Limit::Rate);
+        } else {
+            if !std::mem::replace(&mut self.is_slowed, true) {
+                self.hub.metrics().reached(Limit::Rate);
+            }
+            // He isn't read now, and what he sent may bring nothing to write: nothing else tells.
+            if self.transport.socket().is_some_and(Socket::has_failed) {
+                self.outbox.give_up();
+            }
         }
         if self.counts.lines == 0 && self.poll_first_line(cx).is_ready() {
             return Poll::Ready(Err(End::Idle));
@@ -212,6 +224,16 @@ impl<T: Transport> Session<T> {
                 Poll::Pending
             }
         }
+    }
+
+    /// Whether the connection has been broken for as long as a stall may take. What was received runs
+    /// until then: at its pace all of it may take very long, and nobody is there to wait for it.
+    pub(super) fn is_forsaken(&mut self) -> bool {
+        if !self.outbox.is_broken() {
+            return false;
+        }
+        let since = *self.broken_at.get_or_insert_with(Instant::now);
+        since.elapsed() >= Duration::from_secs(self.hub.config().stall)
     }
 
     /// Who begins a line must end it some time. Silence is no offence.

@@ -25,6 +25,11 @@ impl Socket {
         self.0.try_write(bytes)
     }
 
+    /// Whether the system knows that the connection is broken.
+    pub(crate) fn has_failed(&self) -> bool {
+        !matches!(self.0.take_error(), Ok(None))
+    }
+
     fn poll_try_write(
         &self,
         cx: &mut Context<'_>,

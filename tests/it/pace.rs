@@ -6,7 +6,7 @@ use parlor::Config;
 use tokio::time::Instant;
 
 use crate::client::TestServer;
-use crate::support::{Client, WIDE, attach, pass, say, seat, seconds, settle};
+use crate::support::{Client, WIDE, attach, message, pass, say, seat, seconds, settle};
 
 /// A server that allows one line a second after a burst of ten.
 fn strict() -> TestServer {
@@ -328,4 +328,31 @@ async fn who_reads_no_replies_is_slow_too() {
     pass(seconds(30) + Duration::from_millis(100)).await;
     let rest = client.rest().await;
     assert!(rest.last().expect("a line").starts_with("BYE slow "), "{rest:?}");
+}
+
+// clause: TURN-3
+#[tokio::test(start_paused = true)]
+async fn lines_of_a_broken_connection_run_at_its_pace_for_as_long_as_a_stall_may_take() {
+    let server = strict();
+    let mut other = Client::pipe(&server, WIDE).await.patient().join("LOBBY", "other").await;
+    let mut gone = Client::pipe(&server, WIDE).await.join("LOBBY", "gone").await;
+    other.expect("JOINED gone").await;
+    let start = Instant::now();
+    let lines: String = (0..500).map(|number| format!("MSG {number}\n")).collect();
+    gone.writer.bytes(lines.as_bytes()).await;
+    drop(gone);
+    let mut heard = 0;
+    loop {
+        let line = other.line().await;
+        if line == "LEFT gone lost" {
+            break;
+        }
+        let (_, text) = message(&line);
+        assert_eq!(text, heard.to_string());
+        heard += 1;
+    }
+    // The burst but for its JOIN, then one a second.
+    assert!((38..=40).contains(&heard), "{heard} messages");
+    let took = start.elapsed();
+    assert!((seconds(29)..seconds(32)).contains(&took), "{took:?}");
 }
