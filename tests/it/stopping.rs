@@ -167,7 +167,7 @@ async fn every_accepted_message_is_acknowledged_before_a_bye_of_others() {
         let (host, mut guest, code) = host_and_guest(&server, 4096).await;
         let token = guest.hold(600).await;
         let mut ending = Ending { host, code, token };
-        // More than one step of a reader takes, and more than the pipe holds replies for.
+        // More than the pipe holds replies for.
         guest.writer.bytes("MSG x\n".repeat(RUN as usize).as_bytes()).await;
         settle().await;
         for _ in 0..RUN {
