@@ -113,7 +113,7 @@ impl<T: Transport> Session<T> {
         match self.stall.get_or_insert_with(stall).poll(cx, &self.outbox) {
             Poll::Ready(Limit::Replies) => {
                 self.hub.metrics().reached(Limit::Replies);
-                self.forget_replies();
+                self.give_up_output();
                 Poll::Ready(())
             }
             // How long the last words may take is another's business.

@@ -52,10 +52,8 @@ pub(crate) struct Session<T> {
     input_ended: bool,
     /// Counts time while the first line has begun and not ended.
     first_line: Option<Pin<Box<Sleep>>>,
-    /// While output waits.
+    /// While output waits, and from when writing fails.
     stall: Option<Box<Stall>>,
-    /// When it was noticed that writing fails.
-    broken_at: Option<Instant>,
     stop: Option<Box<Stop>>,
     talk: bool,
     stay: bool,
@@ -103,7 +101,6 @@ impl<T: Transport> Session<T> {
             input_ended: false,
             first_line: None,
             stall: None,
-            broken_at: None,
             stop: None,
             talk: false,
             stay: false,
@@ -197,8 +194,8 @@ impl<T: Transport> Session<T> {
                 self.hub.metrics().reached(Limit::Rate);
             }
             // He isn't read now, and what he sent may bring nothing to write: nothing else tells.
-            if self.transport.socket().is_some_and(Socket::has_failed) {
-                self.outbox.give_up();
+            if !self.outbox.is_broken() && self.transport.socket().is_some_and(Socket::has_failed) {
+                self.give_up_output();
             }
         }
         if self.counts.lines == 0 && self.poll_first_line(cx).is_ready() {
@@ -232,8 +229,8 @@ impl<T: Transport> Session<T> {
         if !self.outbox.is_broken() {
             return false;
         }
-        let since = *self.broken_at.get_or_insert_with(Instant::now);
-        since.elapsed() >= Duration::from_secs(self.hub.config().stall)
+        let stall = || Box::new(Stall::new(&self.hub, &self.outbox));
+        self.stall.get_or_insert_with(stall).is_over()
     }
 
     /// Who begins a line must end it some time. Silence is no offence.
@@ -318,13 +315,15 @@ impl<T: Transport> Session<T> {
                 }
                 // From now on output counts as written: what was received runs all the same.
                 Poll::Ready(Err(_)) => {
-                    self.outbox.give_up();
+                    self.give_up_output();
                     break;
                 }
                 Poll::Pending => return self.poll_blocked(cx).map(Err),
             }
         }
-        self.stall = None;
+        if !self.outbox.is_broken() {
+            self.stall = None;
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -353,13 +352,13 @@ impl<T: Transport> Session<T> {
         });
         let limit = ready!(stall.poll(cx, &self.outbox));
         if limit == Limit::Replies {
-            self.forget_replies();
+            self.give_up_output();
         }
         Poll::Ready(End::Slow(limit))
     }
 
-    /// Gives up what waits for a client who doesn't read, his last words too.
-    fn forget_replies(&mut self) {
+    /// Gives up what waits for a client who doesn't read, or can't, his last words too.
+    fn give_up_output(&mut self) {
         self.outbox.give_up();
         self.stall = None;
     }

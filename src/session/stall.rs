@@ -32,6 +32,10 @@ impl Stall {
         stall
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
     /// Completes with the limit that is reached: then the connection ends.
     pub(super) fn poll<M: Copy>(
         &mut self,
@@ -40,7 +44,7 @@ impl Stall {
     ) -> Poll<Limit> {
         loop {
             ready!(self.alarm.as_mut().poll(cx));
-            if Instant::now() >= self.end {
+            if self.is_over() {
                 return Poll::Ready(Limit::Stall);
             }
             self.look_at(outbox);
