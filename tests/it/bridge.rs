@@ -268,9 +268,14 @@ impl Ws {
         Some((first, payload))
     }
 
-    /// The next line.
+    /// The next line. Pings before it are answered, as by any client.
     async fn line(&mut self) -> String {
-        let (first, payload) = self.frame().await.expect("the connection is closed");
+        let (first, payload) = loop {
+            match self.frame().await.expect("the connection is closed") {
+                (PING, payload) => self.bytes(masked(PONG, &payload)).await,
+                frame => break frame,
+            }
+        };
         assert_eq!(first, TEXT, "a frame of text: {}", payload.escape_ascii());
         String::from_utf8(payload).expect("UTF-8")
     }
