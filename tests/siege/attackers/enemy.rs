@@ -30,9 +30,9 @@ impl Enemy {
         sleep(delay).await;
         loop {
             self.round += 1;
-            if self.attack().await.is_err() {
-                sleep(REST).await;
-            }
+            // How it ended is the server's business.
+            let _ = self.attack().await;
+            sleep(REST).await;
         }
     }
 

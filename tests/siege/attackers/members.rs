@@ -109,9 +109,7 @@ impl Enemy {
             lines.extend(["LEAVE".to_owned(), format!("CREATE {name}"), "MSG one".to_owned()]);
             lines.extend(["LEAVE".to_owned(), "CREATE".to_owned(), "QUIT".to_owned()]);
         }
-        raw.talk(&lines).await?;
-        sleep(Duration::from_secs(1)).await;
-        Ok(())
+        raw.talk(&lines).await
     }
 
     async fn join(&mut self) -> io::Result<Raw> {

@@ -22,8 +22,9 @@ use enemy::Enemy;
 const ROOMS: usize = 40;
 /// How long the first attackers take to come, all together.
 const MARCH: Duration = Duration::from_secs(2);
-/// How long an attacker rests whose attack has failed.
-const REST: Duration = Duration::from_millis(100);
+/// How long an attacker rests whose attack has ended. Without it, how much memory the server takes
+/// would tell how fast attackers come here and now, and no first siege would show it beforehand.
+const REST: Duration = Duration::from_millis(500);
 /// How long all may take to be gone.
 const RETREAT: Duration = Duration::from_secs(10);
 
@@ -75,7 +76,7 @@ kinds! {
     /// A line, a frame, a message or a head of 500 MiB.
     Endless = 20, "lines of 500 MiB";
     /// Connects and is gone.
-    Knocker = 20, "open and close";
+    Knocker = 100, "open and close";
     /// Asks the bridge for pages.
     Browser = 20, "floods of HTTP";
 }

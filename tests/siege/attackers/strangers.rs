@@ -128,7 +128,6 @@ impl Enemy {
                 drop(raw);
             }
         }
-        sleep(Duration::from_millis(50)).await;
         Ok(())
     }
 
