@@ -29,7 +29,8 @@ pub(crate) trait Transport {
     /// What is put around lines on their way out.
     const FRAMING: Framing;
 
-    /// Reads once; what that completes is added to `inbox`, the end of the input as well.
+    /// Reads once; what that completes is added to `inbox`, the end of the input as well. A frame
+    /// that is too long fails with [`io::ErrorKind::FileTooLarge`].
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,

@@ -149,6 +149,17 @@ impl Http {
     }
 }
 
+/// A limit was reached so often, as the metrics tell a moment after a connection has ended.
+async fn limit_shows(server: &TestServer, limit: &str, times: usize) {
+    let line = format!("parlor_limit_reached_total{{limit=\"{limit}\"}} {times}\n");
+    let shows = async {
+        while !server.server.metrics().contains(&line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(&line, shows).await;
+}
+
 /// Sends one request of one's own.
 async fn request(address: SocketAddr, request: &str) -> Answer {
     let mut http = Http::reach(address).await;
@@ -459,7 +470,7 @@ async fn nonsense_gets_400_and_no_more() {
 
 #[tokio::test]
 async fn a_head_of_more_than_8_kib_is_too_large() {
-    let (_server, address) = usual_bridge();
+    let (server, address) = usual_bridge();
     let head = |bytes: usize| {
         let (start, end) = ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ", "\r\n\r\n");
         format!("{start}{}{end}", "x".repeat(bytes - start.len() - end.len()))
@@ -474,6 +485,8 @@ async fn a_head_of_more_than_8_kib_is_too_large() {
     let mut http = Http::reach(address).await;
     http.send(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(8 << 10))).await;
     assert_eq!(http.answer(false).await.status, 431);
+    http.assert_closed().await;
+    limit_shows(&server, "head", 3).await;
 }
 
 #[tokio::test]
@@ -1197,6 +1210,8 @@ async fn a_mistake_ends_that_connection_only_and_says_which_it_was() {
         let id = 2 * number + 2;
         assert!(line.expect(&format!("MSG {id} ")).await.ends_with(" other still here"), "{what}");
     }
+    limit_shows(&server, "frame", mistakes().iter().filter(|mistake| mistake.2 == 1009).count())
+        .await;
 }
 
 /// LINE-10, however the bytes were cut into segments.

@@ -116,6 +116,25 @@ async fn every_limit_that_is_reached_is_counted_by_its_name() {
     drop(narrow);
 }
 
+// clause: LIMIT-1
+#[tokio::test(start_paused = true)]
+async fn past_256_that_are_being_turned_away_one_more_is_closed_without_a_word() {
+    let mut config = Config::default();
+    config.max_connections = 0;
+    let server = TestServer::start(config);
+    // They don't read what they are told.
+    let deaf: Vec<_> = (0..256).map(|_| attach(&server, None, 4)).collect();
+    settle().await;
+    let mut one_more = Client::over(attach(&server, None, WIDE)).patient();
+    assert_eq!(one_more.rest().await, [""; 0]);
+    let metrics = server.server.metrics();
+    assert_eq!((reached(&metrics, "turned-away"), reached(&metrics, "max-connections")), (1, 257));
+    drop(deaf);
+    settle().await;
+    let mut later = Client::over(attach(&server, None, WIDE)).patient();
+    assert!(later.line().await.starts_with("BYE busy "));
+}
+
 // clause: LIMIT-4, LIMIT-5
 #[tokio::test(start_paused = true)]
 async fn who_makes_rooms_that_nobody_enters_can_still_connect() {

@@ -315,6 +315,9 @@ async fn a_plain_client_is_told_to_use_tls() {
     let mut silent = Plain::reach(daemon.addr()).await;
     silent.end_input().await;
     assert_eq!(silent.rest().await, hint);
+    // Only the former has run out of time.
+    let metrics = pair.curl(web, "/metrics").await;
+    assert!(metrics.contains("{limit=\"handshake\"} 1\n"), "{metrics}");
     daemon.stderr_shows("a client without TLS").await;
 
     let curl = "curl -si http://HOST:PORT/";

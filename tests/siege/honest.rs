@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// All honest clients, at work.
 pub(crate) struct Honest {
     pub(crate) ledger: Arc<Ledger>,
-    work: Vec<JoinHandle<()>>,
+    work: Vec<JoinHandle<Client>>,
     stop: watch::Sender<bool>,
 }
 
@@ -61,8 +61,10 @@ impl Honest {
     /// Everybody says nothing more and waits until all is heard.
     pub(crate) async fn finish(&mut self) {
         self.stop.send_replace(true);
+        // Nobody goes before all have heard everything: others would hear of that as well.
+        let mut clients = Vec::new();
         for work in self.work.drain(..) {
-            work.await.expect("an honest client");
+            clients.push(work.await.expect("an honest client"));
         }
     }
 }
@@ -131,12 +133,13 @@ impl Client {
         Ok(client)
     }
 
-    async fn work(mut self, mut stop: watch::Receiver<bool>) {
+    async fn work(mut self, mut stop: watch::Receiver<bool>) -> Client {
         if let Err(fault) = self.talk(&mut stop).await {
             self.ledger.fault(format!("{}: {fault}", name(self.number)));
             // Nobody waits for him.
             self.be_silent();
         }
+        self
     }
 
     async fn talk(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), String> {

@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 use super::{Place, connect, kill};
-use crate::binary::{Daemon, parlor, run_by, soon};
+use crate::binary::{Daemon, Plain, parlor, run_by, soon};
 use crate::support::{Client, first_field, message, number};
 
 /// The real program, which ignores the signal that tells that a file may not grow.
@@ -48,6 +48,9 @@ async fn a_file_that_may_not_grow_refuses_messages_and_shows_them_to_nobody_unti
             assert!(replies[0].starts_with(&wanted), "{command}: {replies:?}");
         }
     }
+    let mut http = Plain::reach(daemon.web_addr()).await;
+    http.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(http.rest().await.contains("{limit=\"storage\"} 12\n"));
     assert_eq!(ben.fence().await, [] as [&str; 0]);
     assert_eq!(ben.ask("HISTORY").await.len(), 2);
     may_grow(&daemon, true);
