@@ -400,3 +400,37 @@ impl Resting {
         removed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_more_than_a_million_resting_codes_the_first_is_forgotten_and_that_is_counted() {
+        let hub = Hub::new(Config::default());
+        let code = |number: usize| {
+            RoomCode::random(CODE_MAX_CHARS, |bytes| {
+                (0..).zip(bytes).for_each(|(at, byte)| *byte = (number >> (4 * at)) as u8 & 15);
+            })
+        };
+        let timetable = &hub.0.shared.timetable;
+        let end = timetable.add(Instant::now() + CODE_REST, Ending::Rest(code(0)));
+        for number in 0..CODES_RESTING {
+            let mut rooms = hub.rooms();
+            rooms.taken[CODE_MAX_CHARS] += 1;
+            assert_eq!(rooms.resting.add(code(number), end), None);
+        }
+        let told = |times: usize| {
+            let line = format!("{{limit=\"codes-resting\"}} {times}\n");
+            assert!(hub.metrics().write(0, 0, 0).contains(&line));
+        };
+        told(0);
+        let room = hub.create().unwrap();
+        drop(hub.join(room.as_str(), "ann").unwrap());
+        told(1);
+        let rooms = hub.rooms();
+        assert!(rooms.resting.codes.contains(&room));
+        assert!(!rooms.resting.codes.contains(&code(0)));
+        assert_eq!(rooms.resting.codes.len(), CODES_RESTING);
+    }
+}

@@ -150,10 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     /// The connection ends by a mistake of the peer; [`close`](Transport::close) says by which.
     fn mistake(&mut self, error: Error) -> io::Error {
         self.close_code = match &error {
-            Error::Capacity(_) => {
-                self.close_code = CloseCode::Size;
-                return io::Error::new(io::ErrorKind::FileTooLarge, error);
-            }
+            Error::Capacity(_) => CloseCode::Size,
             Error::Utf8(_) => CloseCode::Invalid,
             Error::Protocol(_) => CloseCode::Protocol,
             _ => return broken(error),
@@ -242,6 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
 fn broken(error: Error) -> io::Error {
     match error {
         Error::Io(error) => error,
+        Error::Capacity(_) => io::Error::new(io::ErrorKind::FileTooLarge, error),
         error => io::Error::other(error),
     }
 }

@@ -96,12 +96,11 @@ pub(crate) async fn serve<S: Stream>(
         }
         result = connection.as_mut() => {
             if let Err(error) = result {
-                let limit = match () {
-                    () if error.is_timeout() => Some(Limit::Handshake),
-                    () if error.is_parse_too_large() => Some(Limit::Head),
-                    () => None,
-                };
-                limit.inspect(|limit| reception.hub().metrics().reached(*limit));
+                if error.is_timeout() {
+                    reception.hub().metrics().reached(Limit::Handshake);
+                } else if error.is_parse_too_large() {
+                    reception.hub().metrics().reached(Limit::Head);
+                }
                 debug!(%peer, %error, "an HTTP connection broke");
             }
         }
