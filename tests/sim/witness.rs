@@ -40,6 +40,8 @@ pub(crate) struct Seat {
     /// A command that was sent at this time has been executed by the one who sits here. After a
     /// crash later than now: until then it is held at least.
     pub(crate) alive_at: Duration,
+    /// The same at the end of each life of the server that is over: lines of it may be read later.
+    was_alive_at: BTreeMap<u64, Duration>,
     /// Something that its owner asked was answered.
     pub(crate) is_answered: bool,
     /// Its owner has given it up.
@@ -192,6 +194,7 @@ impl Witness {
             is_over: false,
             ended_at: None,
             past: None,
+            was_alive_at: BTreeMap::new(),
             quit_sent: false,
             eof_sent: false,
             kick_sent: false,
@@ -237,6 +240,7 @@ impl Witness {
             let is_certain = self.is_certain(id, now);
             let seat = &mut self.seats[id];
             seat.is_broken = true;
+            seat.was_alive_at.insert(life, seat.alive_at);
             if !seat.hold_sent || (seat.ended_at.is_some() && is_kept) {
                 seat.past.get_or_insert(life);
             }
@@ -332,7 +336,8 @@ impl Witness {
         let mut seats = seats.filter(|(_, seat)| seat.room == *room && seat.has_name(name));
         let (Some((id, seat)), None) = (seats.next(), seats.next()) else { return };
         let slack = self.plan.slack();
-        let is_over_time = |hold| now + slack >= seat.alive_at + Duration::from_secs(hold);
+        let alive_at = *seat.was_alive_at.get(&life).unwrap_or(&seat.alive_at);
+        let is_over_time = |hold| now + slack >= alive_at + Duration::from_secs(hold);
         let is_right = match reason {
             "quit" => seat.quit_sent,
             "eof" => (seat.eof_sent || seat.is_broken) && seat.hold.is_none(),
