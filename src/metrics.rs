@@ -65,6 +65,8 @@ limits! {
     History = "history",
     /// Bytes of history over all rooms: the oldest were forgotten.
     MaxHistory = "max-history",
+    /// Bytes that wait to be stored: a command was refused.
+    Unkept = "unkept",
     /// `TELL`s that wait: one more was refused.
     Tells = "tells",
     /// What the store takes: something was refused because it could not be kept.

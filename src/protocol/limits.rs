@@ -72,6 +72,11 @@ pub const UNENTERED_ROOMS: u32 = 64;
 pub const RESTART_HOLD: Duration = Duration::from_secs(600);
 /// Runs of messages, of one read each, that may wait to be stored; past it senders wait.
 pub const STORE_QUEUE: usize = 1024;
+/// Bytes of what is ordered and not stored yet, over all rooms, with [`UNKEPT_ENTRY_BYTES`] for each
+/// line; past it no more is ordered. It is more than [`STORE_QUEUE`] of the longest runs take.
+pub const TOTAL_UNKEPT_BYTES: usize = 64 << 20;
+/// What a line that is to be stored takes beside its bytes: its places in the room and in the queue.
+pub const UNKEPT_ENTRY_BYTES: usize = 256;
 /// Records that are stored by one commit.
 pub const STORE_BATCH: usize = 4096;
 /// How long the store waits before it tries again what it could not write.

@@ -19,6 +19,7 @@ impl Room {
     pub(super) fn lock(&self, key: SeatKey, operator: bool, locked: bool) -> Ordered<()> {
         self.change(|state| {
             state.rule(key, operator)?;
+            self.shared.may_order()?;
             let mut undo = Undo::Nothing;
             if state.locked != locked {
                 state.locked = locked;
@@ -71,6 +72,7 @@ impl Room {
         self.change(|state| {
             state.rule(key, operator)?;
             let slot = state.find_other(key, name)?;
+            self.shared.may_order()?;
             let member = state.members.get_mut(slot).ok_or(Refusal::NoSuchUser)?;
             let name = member.name.clone();
             let is_change = member.muted != muted;

@@ -83,6 +83,7 @@ impl Hub {
             backlog: AtomicUsize::new(0),
             history: AtomicUsize::new(0),
             replies: AtomicUsize::new(0),
+            unkept: AtomicUsize::new(0),
             spoken: AtomicU64::new(0),
             keeper,
             hub,
@@ -150,6 +151,7 @@ impl Hub {
     /// The room, and when it may be told of.
     pub(crate) fn make_room(&self, visit: &Visit) -> Ordered<Arc<Room>> {
         self.expire(Instant::now());
+        self.0.shared.may_order()?;
         let unentered = visit.make_room().map_err(|_| self.busy(Limit::UnenteredRooms))?;
         let config = self.config();
         let mut rooms = self.rooms();
@@ -325,6 +327,12 @@ impl Hub {
     /// Bytes of the histories of all rooms.
     pub(crate) fn history_bytes(&self) -> usize {
         self.0.shared.history.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait to be kept in all rooms.
+    #[cfg(test)]
+    pub(super) fn unkept_bytes(&self) -> usize {
+        self.0.shared.unkept.load(Ordering::Relaxed)
     }
 
     /// Counts what waits for one who doesn't read, in place of what was counted for him before.

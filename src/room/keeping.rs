@@ -12,7 +12,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::keeper::{Fate, Head, Promise, Record};
 use super::members::{Hold, Member};
-use super::{Closed, Room, SeatKey, State};
+use super::{Closed, Refusal, Room, SeatKey, State};
+use crate::protocol::limits::UNKEPT_ENTRY_BYTES;
 use crate::protocol::{Line, Name, Time};
 
 /// A room's side of it.
@@ -22,6 +23,8 @@ pub(super) struct Keeping {
     /// Records of an earlier epoch are void: something before them was not kept.
     pub(super) epoch: u64,
     unkept: VecDeque<Unkept>,
+    /// What `unkept` takes.
+    bytes: usize,
     /// How many of `unkept` are messages.
     messages: u64,
     /// Where those begin that the change under way has ordered.
@@ -63,6 +66,16 @@ enum What {
     Promise(Fate, Undo),
 }
 
+impl Unkept {
+    fn cost(&self) -> usize {
+        let line = match &self.what {
+            What::Message { line, .. } | What::Line { line, .. } => line.len(),
+            What::Promise(..) => 0,
+        };
+        line + UNKEPT_ENTRY_BYTES
+    }
+}
+
 /// How a change is taken back that could not be kept.
 #[derive(Debug)]
 pub(super) enum Undo {
@@ -97,6 +110,12 @@ impl Room {
     pub(super) async fn place_in_queue(&self) -> Option<OwnedSemaphorePermit> {
         let keeper = self.shared.keeper.as_ref()?;
         keeper.places.clone().acquire_owned().await.ok()
+    }
+
+    /// Refuses a seat to somebody who would have to wait behind too much that is to be kept.
+    pub(super) fn may_arrive(&self, state: &State) -> Result<(), Refusal> {
+        let must_wait = state.end_place() > state.log.end().place;
+        if must_wait { self.shared.may_order() } else { Ok(()) }
     }
 
     /// Whether all is kept that has a place before this one.
@@ -190,6 +209,7 @@ impl Keeping {
             number,
             epoch: 0,
             unkept: VecDeque::new(),
+            bytes: 0,
             messages: 0,
             fresh: 0,
             outstanding: 0,
@@ -209,7 +229,17 @@ impl Keeping {
     }
 
     pub(super) fn order_line(&mut self, line: Line, author: u64) {
-        self.unkept.push_back(Unkept { author, what: What::Line { line, promised: false } });
+        self.order(Unkept { author, what: What::Line { line, promised: false } });
+    }
+
+    fn order(&mut self, unkept: Unkept) {
+        self.bytes += unkept.cost();
+        self.unkept.push_back(unkept);
+    }
+
+    /// What waits to be kept takes so many bytes.
+    pub(super) fn unkept_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whom to tell that places were reached.
@@ -276,7 +306,7 @@ impl State {
         let slot = key.slot;
         let entered = self.members.get(slot).map_or(0, Member::entered);
         let what = What::Message { id, line, slot, entered, fate: fate.clone() };
-        keeping.unkept.push_back(Unkept { author, what });
+        keeping.order(Unkept { author, what });
         keeping.messages += 1;
         Promise { place: self.end_place(), fate: Some(fate) }
     }
@@ -297,7 +327,7 @@ impl State {
             }
         }
         let fate = Fate::default();
-        keeping.unkept.push_back(Unkept { author, what: What::Promise(fate.clone(), undo) });
+        keeping.order(Unkept { author, what: What::Promise(fate.clone(), undo) });
         Promise { place: self.end_place(), fate: Some(fate) }
     }
 
@@ -346,8 +376,10 @@ impl State {
     pub(super) fn reveal(&mut self, place: u64) {
         let State { log, keeping: Some(keeping), sleepers, .. } = self else { return };
         while log.end().place < place
-            && let Some(Unkept { author, what }) = keeping.unkept.pop_front()
+            && let Some(unkept) = keeping.unkept.pop_front()
         {
+            keeping.bytes -= unkept.cost();
+            let Unkept { author, what } = unkept;
             match what {
                 What::Message { line, fate, .. } => {
                     keeping.messages -= 1;
@@ -373,7 +405,7 @@ impl State {
         let Some(keeping) = &mut self.keeping else { return };
         keeping.epoch += 1;
         keeping.outstanding = 0;
-        keeping.messages = 0;
+        (keeping.messages, keeping.bytes) = (0, 0);
         (keeping.head, keeping.is_gone) = (None, false);
         let mut unkept = std::mem::take(&mut keeping.unkept);
         let mut stands = true;
@@ -447,6 +479,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::protocol::limits::TOTAL_UNKEPT_BYTES;
     use crate::protocol::{Event, HistoryRange, Text};
     use crate::room::{Hub, Keeper, Refusal, Seat, Visit};
 
@@ -641,6 +674,48 @@ mod tests {
         hub.close_keeper();
         assert_eq!(kim.say("hello").await, Err(Refusal::Storage));
         assert_eq!(heard(&mut sam), []);
+    }
+
+    /// A disk that hangs: nothing is known of what was handed over.
+    #[tokio::test]
+    async fn while_nothing_is_kept_so_much_is_ordered_and_no_more() {
+        let (hub, records) = hub();
+        let (mut sam, mut kim) = two(&hub, &records);
+        let is_counted = || hub.metrics().write(0, 0, 0).contains("{limit=\"unkept\"} 1\n");
+        assert_eq!(hub.unkept_bytes(), 0);
+        kim.hold(9).unwrap();
+        let mut renamed = 0;
+        let refusal = loop {
+            let name = if renamed % 2 == 0 { "ann" } else { "ben" };
+            match kim.rename(name.parse_name()) {
+                Ok(_) => renamed += 1,
+                Err(refusal) => break refusal,
+            }
+            assert!(hub.unkept_bytes() <= TOTAL_UNKEPT_BYTES + 1024, "{renamed} names");
+        };
+        assert_eq!(refusal, Refusal::Storage);
+        assert!(hub.unkept_bytes() > TOTAL_UNKEPT_BYTES && is_counted(), "{renamed} names");
+        // At once, and elsewhere as well.
+        assert_eq!(sam.say("hello").now_or_never(), Some(Err(Refusal::Storage)));
+        assert_eq!(hub.create().unwrap_err(), Refusal::Storage);
+        assert_eq!(hub.join("LOBBY", "jo").unwrap_err(), Refusal::Storage);
+        assert_eq!(sam.lock(true, true).unwrap_err(), Refusal::Storage);
+        assert_eq!(sam.mute(true, kim.name(), true).unwrap_err(), Refusal::Storage);
+        assert_eq!(sam.hold(9).unwrap_err(), Refusal::Storage);
+        // Who leaves has left, and when the disk goes on all goes on.
+        drop(kim);
+        keep_all(&records);
+        assert_eq!(hub.unkept_bytes(), 0);
+        let mut said = Box::pin(sam.say("hello"));
+        assert!(said.as_mut().now_or_never().is_none());
+        assert!(hub.unkept_bytes() > 0);
+        keep_all(&records);
+        assert_eq!(said.await.unwrap().id, 1);
+        // What is taken back waits no more either.
+        sam.lock(true, true).unwrap();
+        assert!(hub.unkept_bytes() > 0);
+        records.try_iter().for_each(drop);
+        assert_eq!(hub.unkept_bytes(), 0);
     }
 
     trait ParseName {

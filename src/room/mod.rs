@@ -56,7 +56,7 @@ pub(crate) use visitors::{Unentered, Visit, Visitors};
 use crate::config::Config;
 use crate::metrics::{Limit, Metrics};
 use crate::protocol::limits::{
-    HISTORY_BYTES, RESTART_HOLD, ROOM_BACKLOG_BYTES, TOTAL_BACKLOG_BYTES,
+    HISTORY_BYTES, RESTART_HOLD, ROOM_BACKLOG_BYTES, TOTAL_BACKLOG_BYTES, TOTAL_UNKEPT_BYTES,
 };
 use crate::protocol::{Bye, ByeReason, Event, Line, Name, NoticeKind, RoomCode};
 
@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     backlog: AtomicUsize,
     /// Bytes of the histories of all rooms.
     history: AtomicUsize,
+    /// Bytes that wait to be kept in all rooms.
+    unkept: AtomicUsize,
     /// Bytes of replies that wait for those who don't read.
     replies: AtomicUsize,
     /// Runs of messages that were said in any room.
@@ -94,6 +96,8 @@ pub(crate) struct Room {
     backlog: AtomicUsize,
     /// The same of the shared bytes of history.
     history: AtomicUsize,
+    /// The same of the bytes that wait to be kept.
+    unkept: AtomicUsize,
     /// When something was said here last, by the order over all rooms; it may lag a little.
     spoke_at: AtomicU64,
     state: Mutex<State>,
@@ -151,6 +155,7 @@ impl Room {
             shared,
             backlog: AtomicUsize::new(0),
             history: AtomicUsize::new(0),
+            unkept: AtomicUsize::new(0),
             spoke_at: AtomicU64::new(0),
             state: Mutex::new(state),
         })
@@ -238,6 +243,11 @@ impl Room {
             self.history.store(now, Ordering::Relaxed);
             self.shared.history.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
         }
+        if let Some(keeping) = &state.keeping {
+            let (now, before) = (keeping.unkept_bytes(), self.unkept.load(Ordering::Relaxed));
+            self.unkept.store(now, Ordering::Relaxed);
+            self.shared.unkept.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
     }
 
     /// Notes that something is said here now.
@@ -294,6 +304,16 @@ impl Room {
 }
 
 impl Shared {
+    /// Refuses to order more where too much waits to be kept already: a disk that hangs takes no
+    /// memory without a bound. Who leaves has left all the same.
+    fn may_order(&self) -> Result<(), Refusal> {
+        if self.unkept.load(Ordering::Relaxed) <= TOTAL_UNKEPT_BYTES {
+            return Ok(());
+        }
+        self.metrics.reached(Limit::Unkept);
+        Err(Refusal::Storage)
+    }
+
     /// Whether all rooms together keep more than they may.
     fn keeps_too_much(&self) -> bool {
         self.backlog.load(Ordering::Relaxed) > TOTAL_BACKLOG_BYTES
@@ -312,6 +332,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.shared.backlog.fetch_sub(*self.backlog.get_mut(), Ordering::Relaxed);
         self.shared.history.fetch_sub(*self.history.get_mut(), Ordering::Relaxed);
+        self.shared.unkept.fetch_sub(*self.unkept.get_mut(), Ordering::Relaxed);
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.shared.forget_tells(state.members.mailboxes());
     }

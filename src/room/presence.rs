@@ -55,6 +55,7 @@ impl Room {
             if state.closed.is_some() {
                 return Err(Refusal::NoSuchRoom);
             }
+            self.may_arrive(state)?;
             if state.locked && !pass_lock {
                 return Err(Refusal::RoomLocked);
             }
@@ -89,6 +90,7 @@ impl Room {
                 return Err(Refusal::NoSuchRoom);
             }
             let slot = state.members.slot_of_token(token).ok_or(Refusal::BadToken)?;
+            self.may_arrive(state)?;
             if last_id > state.log.last_id() {
                 return Err(Refusal::BadId);
             }

@@ -25,6 +25,7 @@ impl Room {
             if member.muted {
                 return Err(Refusal::Muted);
             }
+            self.shared.may_order()?;
             member.said += texts.len() as u64;
             self.speak();
             let name = member.name.clone();
@@ -126,6 +127,7 @@ impl Room {
             if name == old {
                 return Ok((name, Promise::at(state.end_place())));
             }
+            self.shared.may_order()?;
             let event = Event::Renamed { old: old.as_str().into(), new: name.as_str().into() };
             state.publish_presence(&event, key.generation);
             state.members.rename(key.slot, name.clone());
@@ -139,6 +141,7 @@ impl Room {
     pub(super) fn arm(&self, key: SeatKey, token: TokenHash, seconds: u64) -> Ordered<()> {
         self.change(|state| {
             let member = state.seat(key)?;
+            self.shared.may_order()?;
             let (entered, hold) = (member.entered(), member.hold.take());
             state.members.arm(key.slot, token, seconds);
             state.seat_changed(key.slot);
