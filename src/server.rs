@@ -15,7 +15,8 @@ use crate::accept::accept;
 use crate::config::Config;
 use crate::door::Door;
 use crate::protocol::limits::{
-    ACCEPT_BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED,
+    ACCEPT_BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, RECEIVE_BUFFER_BYTES,
+    UNACKNOWLEDGED,
 };
 use crate::reception::Reception;
 use crate::room::Hub;
@@ -237,6 +238,7 @@ fn ready(socket: Socket, config: &Config) -> io::Result<TcpListener> {
     }
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(config.send_buffer)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
 }

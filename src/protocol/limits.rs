@@ -107,6 +107,9 @@ pub const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// The smallest and the largest send buffer that can be set, in KiB. One that holds less than a line
 /// would only cost system calls.
 pub const SEND_BUFFER_KIB: std::ops::RangeInclusive<u32> = 4..=4096;
+/// Bytes the kernel may hold of what a client has sent and that is not read yet (Linux doubles it). It
+/// would else hold megabytes for one who sends faster than his lines are run.
+pub const RECEIVE_BUFFER_BYTES: usize = 32 << 10;
 /// How long a connection may accept no byte while output waits, in seconds, unless
 /// [`Config::stall`](crate::Config::stall) says otherwise.
 pub const STALL_SECS: u64 = 30;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use parlor::{Clock, Config, Random, Seat};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
 use tokio::sync::watch;
 
@@ -303,6 +303,27 @@ async fn the_system_holds_for_a_client_who_does_not_read_what_the_operator_says(
     }
     let [little, much] = held[..] else { panic!("{held:?}") };
     assert!(little < 64 << 10 && much > 128 << 10, "{held:?}");
+}
+
+/// This thread is the server's as well: while it only writes, nobody reads.
+#[tokio::test]
+async fn the_system_holds_little_of_what_is_sent_and_not_read() {
+    let server = TestServer::start(Config::default());
+    let hasty = TcpStream::connect(server.address).await.expect("a connection");
+    while hasty.try_write(&[b'x'; 1 << 10]).is_ok() {}
+    let held = unread(server.address, hasty.local_addr().expect("an address"));
+    // Linux doubles the 32 KiB that it was told.
+    assert!((8 << 10..=64 << 10).contains(&held), "{held} bytes");
+}
+
+/// Bytes that have come over a connection and nobody has read yet, as the system tells.
+fn unread(receiver: SocketAddr, sender: SocketAddr) -> usize {
+    let ends = format!(":{:04X} 0100007F:{:04X} ", receiver.port(), sender.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the connections");
+    let row = table.lines().find(|row| row.contains(&ends)).expect("this connection");
+    // After the ends come the state and, in hex, `bytes to send:bytes to read`.
+    let queues = row.split_whitespace().nth(4).and_then(|queues| queues.split_once(':'));
+    usize::from_str_radix(queues.expect("queues").1, 16).expect("bytes")
 }
 
 /// What this daemon's ports file says of the bridge.
