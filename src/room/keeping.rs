@@ -5,7 +5,8 @@
 //! see them, when they are kept. Each has its place in the log from the beginning: what could not
 //! be kept leaves an empty place.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -27,6 +28,8 @@ pub(super) struct Keeping {
     bytes: usize,
     /// How many of `unkept` are messages.
     messages: u64,
+    /// The keys of names that `unkept` gives up, with the slots of those who do, and how often.
+    given_up: BTreeMap<Box<str>, (usize, usize)>,
     /// Where those begin that the change under way has ordered.
     fresh: usize,
     /// Records handed over of which nothing is known yet.
@@ -211,6 +214,7 @@ impl Keeping {
             unkept: VecDeque::new(),
             bytes: 0,
             messages: 0,
+            given_up: BTreeMap::new(),
             fresh: 0,
             outstanding: 0,
             changed: Vec::new(),
@@ -245,6 +249,30 @@ impl Keeping {
     /// Whom to tell that places were reached.
     pub(super) fn take_news(&mut self) -> Option<Arc<Notify>> {
         std::mem::take(&mut self.has_news).then(|| self.news.clone())
+    }
+
+    /// Whether somebody but him of a slot gives a name up that reads like this one.
+    pub(super) fn has_name(&self, name: &Name, own: Option<usize>) -> bool {
+        let mut owners = name.keys().filter_map(|key| self.given_up.get(&key));
+        owners.any(|(slot, _)| Some(*slot) != own)
+    }
+
+    fn give_up(&mut self, name: &Name, slot: usize) {
+        for key in name.keys() {
+            self.given_up.entry(key).or_insert((slot, 0)).1 += 1;
+        }
+    }
+
+    /// It is kept that it is given up.
+    fn forget_name(&mut self, name: &Name) {
+        for key in name.keys() {
+            if let Entry::Occupied(mut entry) = self.given_up.entry(key) {
+                entry.get_mut().1 -= 1;
+                if entry.get().1 == 0 {
+                    entry.remove();
+                }
+            }
+        }
     }
 
     pub(super) fn is_author(&self, author: u64) -> bool {
@@ -326,6 +354,9 @@ impl State {
                 *promised = true;
             }
         }
+        if let Undo::Name { slot, name, .. } = &undo {
+            keeping.give_up(name, *slot);
+        }
         let fate = Fate::default();
         keeping.order(Unkept { author, what: What::Promise(fate.clone(), undo) });
         Promise { place: self.end_place(), fate: Some(fate) }
@@ -387,7 +418,10 @@ impl State {
                     let _ = fate.set(true);
                 }
                 What::Line { line, .. } => log.push_presence(line, author),
-                What::Promise(fate, _) => {
+                What::Promise(fate, undo) => {
+                    if let Undo::Name { name, .. } = undo {
+                        keeping.forget_name(&name);
+                    }
                     log.push_silent(author);
                     let _ = fate.set(true);
                 }
@@ -407,6 +441,7 @@ impl State {
         keeping.outstanding = 0;
         (keeping.messages, keeping.bytes) = (0, 0);
         (keeping.head, keeping.is_gone) = (None, false);
+        keeping.given_up.clear();
         let mut unkept = std::mem::take(&mut keeping.unkept);
         let mut stands = true;
         // The latest first, so that each finds what it has left.
@@ -414,9 +449,8 @@ impl State {
             match what {
                 What::Promise(fate, undo) => {
                     let undo = std::mem::replace(undo, Undo::Nothing);
-                    let has_left = matches!(undo, Undo::Nothing);
-                    stands = has_left || self.undo(undo);
-                    let _ = fate.set(stands && !has_left);
+                    stands = !self.undo(undo);
+                    let _ = fate.set(false);
                 }
                 What::Line { promised, .. } => *promised &= !stands,
                 What::Message { slot, entered, fate, .. } => {
@@ -439,10 +473,11 @@ impl State {
         self.sleepers.rouse();
     }
 
-    /// Takes one change back. False if it can't be: then it stands.
+    /// Takes one change back. False if it stands.
     fn undo(&mut self, undo: Undo) -> bool {
         match undo {
-            Undo::Nothing | Undo::Founding => {}
+            Undo::Nothing => return false,
+            Undo::Founding => {}
             Undo::Locked(locked) => self.locked = locked,
             Undo::Muted { slot, entered, muted } => {
                 if let Some(member) = self.members.entered_as(slot, entered) {
@@ -459,15 +494,14 @@ impl State {
                 }
             }
             Undo::Name { slot, entered, name } => {
-                if self.members.entered_as(slot, entered).is_some() {
-                    if self.members.slots_of(&name).any(|other| other != slot) {
-                        return true;
-                    }
-                    self.members.rename(slot, name);
+                // Who has left since has left under his new name.
+                if self.members.entered_as(slot, entered).is_none() {
+                    return false;
                 }
+                self.members.rename(slot, name);
             }
         }
-        false
+        true
     }
 }
 
@@ -480,7 +514,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::protocol::limits::TOTAL_UNKEPT_BYTES;
-    use crate::protocol::{Event, HistoryRange, Text};
+    use crate::protocol::{Event, HistoryRange, LeftReason, Text};
     use crate::room::{Hub, Keeper, Refusal, Seat, Visit};
 
     /// A hub with a keeper who keeps nothing until he is told to.
@@ -612,6 +646,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_taken_back_does_not_touch_who_was_kicked_since() {
+        let (hub, records) = hub();
+        let (sam, mut kim) = two(&hub, &records);
+        let mut mia = hub.join("LOBBY", "mia").unwrap();
+        let token = kim.hold(9).unwrap().0.to_string();
+        keep_all(&records);
+        kim.hold(60).unwrap();
+        kim.rename("ann".parse_name()).unwrap();
+        sam.kick(true, &"ann".parse_name(), "").unwrap();
+        records.try_recv().unwrap().not_kept();
+        // He left under the name that he had then.
+        let renamed = Event::Renamed { old: "kim".into(), new: "ann".into() };
+        let left = Event::Left { name: "ann".into(), reason: LeftReason::Kicked };
+        assert_eq!(heard(&mut mia), [renamed, left]);
+        let resumed = hub.resume("LOBBY", &token, 0, Visit::exempt()).await;
+        assert_eq!(resumed.unwrap_err(), Refusal::BadToken);
+        // Nor whoever has his place.
+        drop(kim);
+        let jo = hub.join("LOBBY", "jo").unwrap();
+        let resumed = hub.resume("LOBBY", &token, 0, Visit::exempt()).await;
+        assert_eq!(resumed.unwrap_err(), Refusal::BadToken);
+        for name in ["kim", "ann"] {
+            assert_eq!(sam.tell(name, "hello").await, Err(Refusal::NoSuchUser));
+            drop(hub.join("LOBBY", name).unwrap());
+        }
+        // What is handed over then tells as many seats as it has.
+        let mut heads = records.try_iter().map(|record| (record.head.seats, record.seats.len()));
+        assert!(heads.all(|(told, seats)| told == seats as u64));
+        drop(jo);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_given_to_nobody_else_until_it_is_kept_that_it_is_given_up() {
+        let (hub, records) = hub();
+        let (mut sam, kim) = two(&hub, &records);
+        sam.hold(9).unwrap();
+        keep_all(&records);
+        let (_, promise) = sam.rename("Samuel".parse_name()).unwrap();
+        assert_eq!(hub.join("LOBBY", "Sam").map(drop), Err(Refusal::NameTaken));
+        assert_eq!(sam.rename("Sammy".parse_name()).map(drop), Ok(()));
+        assert_eq!(sam.rename("sam".parse_name()).map(drop), Ok(()), "it is his own");
+        assert_eq!(sam.rename("Samuel".parse_name()).map(drop), Ok(()));
+        records.try_recv().unwrap().not_kept();
+        assert!(promise.is_broken());
+        assert_eq!(kim.who().unwrap().0[0].name.as_str(), "sam");
+        sam.rename("Samuel".parse_name()).unwrap();
+        keep_all(&records);
+        drop(hub.join("LOBBY", "Sam").unwrap());
+    }
+
+    #[tokio::test]
     async fn a_seat_is_resumed_when_it_is_known_what_it_has_said() {
         let (hub, records) = hub();
         let (mut sam, kim) = two(&hub, &records);
@@ -700,7 +785,8 @@ mod tests {
         assert_eq!(hub.create().unwrap_err(), Refusal::Storage);
         assert_eq!(hub.join("LOBBY", "jo").unwrap_err(), Refusal::Storage);
         assert_eq!(sam.lock(true, true).unwrap_err(), Refusal::Storage);
-        assert_eq!(sam.mute(true, kim.name(), true).unwrap_err(), Refusal::Storage);
+        let name = if renamed % 2 == 1 { "ann" } else { "ben" };
+        assert_eq!(sam.mute(true, &name.parse_name(), true).unwrap_err(), Refusal::Storage);
         assert_eq!(sam.hold(9).unwrap_err(), Refusal::Storage);
         // Who leaves has left, and when the disk goes on all goes on.
         drop(kim);

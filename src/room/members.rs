@@ -96,10 +96,6 @@ impl Members {
         self.seats
     }
 
-    pub(crate) fn is_taken(&self, name: &Name) -> bool {
-        self.slot_of(name).is_some()
-    }
-
     /// Who has this name, or one that reads like it.
     pub(crate) fn slot_of(&self, name: &Name) -> Option<usize> {
         self.slots_of(name).next()
@@ -223,7 +219,8 @@ impl Members {
 
     /// The member of a slot, if it is still he who entered then.
     pub(crate) fn entered_as(&mut self, slot: usize, entered: u64) -> Option<&mut Member> {
-        self.slots.get_mut(slot).filter(|member| member.entered == entered)
+        let member = self.slots.get_mut(slot).filter(|member| member.entered == entered);
+        member.filter(|member| !matches!(member.presence, Presence::Out(_)))
     }
 
     fn forget_token(&mut self, slot: usize) {

@@ -357,6 +357,14 @@ impl State {
         }
     }
 
+    /// Whether a name reads like that of a member, he of a slot excepted, or like one that he gives
+    /// up: it is his until it is kept that it isn't.
+    fn is_taken(&self, name: &Name, own: Option<usize>) -> bool {
+        // Either key may be of one's own name and the other of somebody else's.
+        let given_up = || self.keeping.as_ref().is_some_and(|keeping| keeping.has_name(name, own));
+        self.members.slots_of(name).any(|slot| Some(slot) != own) || given_up()
+    }
+
     /// Another member, by name.
     fn find_other(&self, key: SeatKey, name: &Name) -> Result<usize, Refusal> {
         match self.members.slot_of(name) {

@@ -59,7 +59,7 @@ impl Room {
             if state.locked && !pass_lock {
                 return Err(Refusal::RoomLocked);
             }
-            if state.members.is_taken(&name) {
+            if state.is_taken(&name, None) {
                 return Err(Refusal::NameTaken);
             }
             if state.members.seats() >= self.shared.config.max_members {

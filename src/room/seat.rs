@@ -157,7 +157,7 @@ impl Seat {
         self.room.code
     }
 
-    /// The name that others see.
+    /// The name under which it was taken; others see it.
     pub fn name(&self) -> &Name {
         &self.name
     }
@@ -308,10 +308,8 @@ impl Seat {
         self.room.history(self.key, range)
     }
 
-    pub(crate) fn rename(&mut self, name: Name) -> Ordered<Name> {
-        let (name, place) = self.room.rename(self.key, name)?;
-        self.name = name.clone();
-        Ok((name, place))
+    pub(crate) fn rename(&self, name: Name) -> Ordered<Name> {
+        self.room.rename(self.key, name)
     }
 
     /// Arms the seat; once more gives the same token.

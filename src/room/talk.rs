@@ -119,9 +119,7 @@ impl Room {
     pub(super) fn rename(&self, key: SeatKey, name: Name) -> Ordered<Name> {
         self.change(|state| {
             let old = state.seat(key)?.name.clone();
-            // Either key may be of one's own name and the other of somebody else's.
-            let taken = state.members.slots_of(&name).any(|slot| slot != key.slot);
-            if taken {
+            if state.is_taken(&name, Some(key.slot)) {
                 return Err(Refusal::NameTaken);
             }
             if name == old {
