@@ -252,13 +252,15 @@ impl Reception {
         self.0.stopping.cancel();
         self.0.bulletin.stop();
         self.0.tasks.close();
-        if tokio::time::timeout(STOP, self.0.tasks.wait()).await.is_err() {
+        let have_ended = tokio::time::timeout(STOP, self.0.tasks.wait()).await.is_ok();
+        // Before anybody is cut off: a room that its people are cut off from stays in the store.
+        self.hub().shut_down();
+        if !have_ended {
             self.0.abort.cancel();
             self.0.is_aborting.store(true, Ordering::Relaxed);
             self.0.bulletin.stop();
             self.0.tasks.wait().await;
         }
-        self.hub().shut_down();
     }
 }
 

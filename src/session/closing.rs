@@ -35,8 +35,24 @@ impl<T: Transport> Session<T> {
         }
     }
 
+    /// Completes when a stopping server has no time for more.
+    pub(super) fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match &mut self.stop {
+            Some(stop) => stop.at.as_mut().poll(cx).map(|()| End::Shutdown),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The same, where the server may be told to stop meanwhile.
+    pub(super) fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.news.poll_stopping(cx) {
+            self.begin_to_stop();
+        }
+        self.poll_stop(cx)
+    }
+
     /// Answers what a stopping server has no time for.
-    pub(super) fn refuse_rest(&mut self) {
+    fn refuse_rest(&mut self) {
         for received in std::mem::take(&mut self.inbox) {
             match received {
                 Received::Bad(why, ..) => self.reject(&why.into()),
@@ -51,20 +67,28 @@ impl<T: Transport> Session<T> {
         }
     }
 
+    /// Answers every message that was ordered, though not all is read that comes before it.
+    pub(super) async fn answer_messages(&mut self) {
+        let Some(seat) = &mut self.seat else { return };
+        for said in seat.take_unmet().await {
+            match said {
+                Ok(said) => self.say(&Reply::from(said)),
+                Err(why) => self.reject(&Reject::new(Verb::Msg, why.code(), why.to_string())),
+            }
+        }
+    }
+
     /// The last words, in the order in which they must be said; then the stream is closed.
     pub(super) async fn part(&mut self, end: &End) {
         let asked_for = matches!(end, End::Quit | End::Eof);
         if !asked_for {
             self.outbox.drop_backlog();
         }
-        if let Some(mut seat) = self.seat.take() {
-            // Every message that was ordered is answered.
-            for said in seat.take_unmet().await {
-                match said {
-                    Ok(said) => self.say(&Reply::from(said)),
-                    Err(why) => self.reject(&Reject::new(Verb::Msg, why.code(), why.to_string())),
-                }
-            }
+        self.answer_messages().await;
+        if matches!(end, End::Shutdown) {
+            self.refuse_rest();
+        }
+        if let Some(seat) = self.seat.take() {
             match end {
                 // That is answered as well.
                 End::Quit => seat.leave().await,

@@ -21,12 +21,22 @@ impl<T: Transport> Session<T> {
     /// Executes what one read brought, as far as the client's pace allows.
     pub(super) async fn execute_inbox(&mut self) -> Result<(), End> {
         while !self.inbox.is_empty() && self.pace.allows() && !self.is_forsaken() {
+            self.go_on().await?;
             if !self.publish_messages().await? {
                 self.execute_next().await?;
             }
             self.flush_if_much().await?;
         }
         Ok(())
+    }
+
+    /// Ends where a stopping server has no time for more.
+    async fn go_on(&mut self) -> Result<(), End> {
+        poll_fn(|cx| match self.poll_stopping(cx) {
+            Poll::Ready(end) => Poll::Ready(Err(end)),
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
     }
 
     /// Publishes an unbroken run of messages together; their replies stand at their places in the
@@ -52,16 +62,17 @@ impl<T: Transport> Session<T> {
             return Ok(false);
         }
         let published = seat.publish(&texts).await;
-        self.inbox.drain(..messages);
         self.counts.lines += messages as u64;
         match published {
             Ok(()) => {
+                self.inbox.drain(..messages);
                 self.counts.messages += messages as u64;
                 self.hub.metrics().messages.add(messages as u64);
             }
             Err(refusal) => {
                 for _ in 0..messages {
                     self.refuse(Verb::Msg, refusal.clone()).await?;
+                    self.inbox.pop_front();
                 }
             }
         }
@@ -70,36 +81,45 @@ impl<T: Transport> Session<T> {
 
     /// Executes one line that is no message.
     async fn execute_next(&mut self) -> Result<(), End> {
-        match self.inbox.pop_front() {
-            None => {}
-            Some(Received::Blank(ending)) => {
+        let Some(received) = self.inbox.pop_front() else { return Ok(()) };
+        let executed = self.execute_received(&received).await;
+        if matches!(executed, Err(End::Shutdown)) {
+            // It had to wait, and has no time for it: that is its answer.
+            self.inbox.push_front(received);
+        }
+        executed
+    }
+
+    async fn execute_received(&mut self, received: &Received) -> Result<(), End> {
+        match received {
+            Received::Blank(ending) => {
                 trace(&self.hub, "<", &"");
-                self.begin_line(ending).await?;
+                self.begin_line(*ending).await?;
             }
-            Some(Received::Bad(why, bytes, ending)) => {
-                trace_bad(&self.hub, why, &bytes);
-                self.begin_line(ending).await?;
+            Received::Bad(why, bytes, ending) => {
+                trace_bad(&self.hub, *why, bytes);
+                self.begin_line(*ending).await?;
                 self.settle().await?;
-                if why == BadLine::TooLong {
+                if *why == BadLine::TooLong {
                     self.hub.metrics().reached(Limit::Line);
                 }
-                self.reject(&why.into());
+                self.reject(&(*why).into());
             }
-            Some(Received::Line(line, ending)) => {
-                trace(&self.hub, "<", &line);
-                self.begin_line(ending).await?;
-                self.execute(&line).await?;
+            Received::Line(line, ending) => {
+                trace(&self.hub, "<", line);
+                self.begin_line(*ending).await?;
+                self.execute(line).await?;
             }
-            Some(Received::Http) => {
+            Received::Http => {
                 self.counts.lines += 1;
                 return Err(End::Http);
             }
-            Some(Received::Tls) => return Err(End::Tls),
-            Some(Received::Closed) => {
+            Received::Tls => return Err(End::Tls),
+            Received::Closed => {
                 self.settle().await?;
                 return Err(End::Eof);
             }
-            Some(Received::Eof) => {
+            Received::Eof => {
                 self.settle().await?;
                 self.input_ended = true;
                 if !self.stay {
@@ -404,7 +424,16 @@ impl<T: Transport> Session<T> {
     async fn ordered<V>(&mut self, verb: Verb, result: Ordered<V>) -> Result<Option<V>, End> {
         match result {
             Ok((value, promise)) => {
-                self.catch_up(promise.place).await?;
+                match self.catch_up(promise.place).await {
+                    // It is done, and is answered before the end.
+                    Err(End::Shutdown | End::Gone(_)) => {
+                        self.answer_messages().await;
+                        if let Some(seat) = &self.seat {
+                            seat.kept(promise.place).await;
+                        }
+                    }
+                    caught_up => caught_up?,
+                }
                 match (promise.is_broken(), verb) {
                     (false, _) => return Ok(Some(value)),
                     (true, Verb::Kick) => self.reject(&not_stored_yet(verb)),
@@ -460,6 +489,7 @@ impl<T: Transport> Session<T> {
         });
         if !waited.await {
             self.begin_to_stop();
+            self.settle().await?;
             self.reject(&Reject::shutting_down(verb));
             return Ok(false);
         }

@@ -165,11 +165,8 @@ impl<T: Transport> Session<T> {
             return Poll::Ready(Err(End::Broken));
         }
         let mut something = !self.outbox.is_empty();
-        if let Some(stop) = &mut self.stop
-            && stop.at.as_mut().poll(cx).is_ready()
-        {
-            self.refuse_rest();
-            return Poll::Ready(Err(End::Shutdown));
+        if let Poll::Ready(end) = self.poll_stop(cx) {
+            return Poll::Ready(Err(end));
         }
         while let Poll::Ready(news) = self.news.poll_news(cx) {
             // What the room has came first: who announces may have come in before.
@@ -337,14 +334,8 @@ impl<T: Transport> Session<T> {
                 return Poll::Ready(gone.into());
             }
         }
-        if self.news.poll_stopping(cx) {
-            self.begin_to_stop();
-        }
-        if let Some(stop) = &mut self.stop
-            && stop.at.as_mut().poll(cx).is_ready()
-        {
-            self.refuse_rest();
-            return Poll::Ready(End::Shutdown);
+        if let Poll::Ready(end) = self.poll_stopping(cx) {
+            return Poll::Ready(end);
         }
         let stall = self.stall.get_or_insert_with(|| {
             self.hub.metrics().reached(Limit::SendBuffer);

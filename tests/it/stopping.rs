@@ -418,6 +418,54 @@ async fn lines_that_wait_for_a_reader_are_answered_at_the_end() {
     stopping.await.expect("the server ends");
 }
 
+// clause: REPLY-1, BYE-3, SHUT-1
+#[tokio::test(start_paused = true)]
+async fn what_is_done_is_answered_in_its_order_though_its_reply_had_to_wait() {
+    for is_kicked in [false, true] {
+        let server = TestServer::start(Config::default());
+        let (mut host, mut guest, code) = host_and_guest(&server, 512).await;
+        let speaker = server.server.hub().join(&code, "speaker").expect("a seat");
+        guest.expect("JOINED speaker").await;
+        let text = "x".repeat(TEXT_BYTES);
+        say(&speaker, 40, &text).await;
+        for _ in 0..40 {
+            guest.expect("MSG ").await;
+        }
+        // While the data lines are read more is said, which stands before what is done next.
+        guest.writer.bytes(b"HISTORY\nMSG mine\nNICK other\nWHO\nMSG not said\n").await;
+        settle().await;
+        // It is more than is taken at once.
+        say(&speaker, 300, "and another one").await;
+        for _ in 0..40 {
+            guest.expect("MSG ").await;
+        }
+        guest.expect("OK HISTORY 40").await;
+        settle().await;
+        let stopping = match is_kicked {
+            true => {
+                host.ask("KICK other enough of that").await;
+                None
+            }
+            false => Some(stop(server)),
+        };
+        pass(Duration::from_millis(4500)).await;
+        let mut lines = guest.rest().await;
+        lines.retain(|line| !line.starts_with("MSG ") && !line.starts_with("NOTICE shutdown "));
+        assert!(lines[0].starts_with("OK MSG 341 "), "{lines:?}");
+        assert_eq!(lines[1], "OK NICK other");
+        match stopping {
+            None => assert_begins(lines.get(2), "BYE kicked enough "),
+            Some(stopping) => {
+                assert_begins(lines.get(2), "ERR WHO shutting-down ");
+                assert_begins(lines.get(3), "ERR MSG shutting-down ");
+                assert_begins(lines.get(4), "BYE shutdown ");
+                stopping.await.expect("the server ends");
+            }
+        }
+        assert_eq!(lines.len(), if is_kicked { 3 } else { 5 }, "{lines:?}");
+    }
+}
+
 // clause: SHUT-1, GUESS-1
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_having_guessed_is_told_of_the_end_in_time() {

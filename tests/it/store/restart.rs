@@ -1,6 +1,8 @@
 //! What is there after a restart, and whose a store is.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parlor::{Clock, Disk, Refusal};
@@ -10,7 +12,7 @@ use tokio::time::Instant;
 use super::{Place, connect, kill};
 use crate::binary::parlor;
 use crate::client::TestServer;
-use crate::support::{Client, first_field, message, pass, say, seat, seconds};
+use crate::support::{Client, first_field, message, pass, say, seat, seconds, settle};
 
 // clause: STORE-3
 #[tokio::test]
@@ -193,6 +195,54 @@ async fn who_gives_his_seat_up_is_answered_once_that_is_stored() {
         // From the second half of the commit on it is in the file.
         assert!(asked.elapsed() >= seconds(2), "{verb} after {:?}", asked.elapsed());
     }
+}
+
+// clause: STORE-3, SHUT-1
+#[tokio::test(start_paused = true)]
+async fn a_room_whose_people_are_cut_off_at_the_end_is_there_after_the_restart() {
+    let place = Place::new();
+    let mut config = place.config();
+    // The disk is ready again when everybody has been cut off, and before the server gives it up.
+    let hangs = Arc::new(AtomicBool::new(false));
+    let is_next = hangs.clone();
+    config.disk = Disk::new(move || match is_next.swap(false, Ordering::Relaxed) {
+        true => Ok(seconds(9)),
+        false => Ok(Duration::from_millis(2)),
+    });
+    let server = TestServer::start(config);
+    let mut host = Client::pipe(&server, 4096).await;
+    let code = host.create("host").await;
+    assert!(host.ask("MSG before").await[0].starts_with("OK MSG 1 "));
+    hangs.store(true, Ordering::Relaxed);
+    pass(Duration::from_millis(10)).await;
+    host.send("MSG at the end").await;
+    let stopped = Instant::now();
+    server.stop().await;
+    assert!(stopped.elapsed() > seconds(8), "{:?}", stopped.elapsed());
+    let server = place.server();
+    let back = server.server.hub().join(&code, "host").expect("the room");
+    drop((back, host));
+}
+
+// clause: SHUT-1
+#[tokio::test(start_paused = true)]
+async fn lines_that_each_wait_for_the_disk_are_answered_at_the_end() {
+    let place = Place::new();
+    let mut config = place.config();
+    config.disk = Disk::new(|| Ok(Duration::from_millis(300)));
+    let server = TestServer::start(config);
+    let mut ann = Client::pipe(&server, 1 << 20).await.join("LOBBY", "ann").await;
+    ann.writer.bytes("MSG word\nPING\n".repeat(60).as_bytes()).await;
+    settle().await;
+    server.stop().await;
+    let lines = ann.rest().await;
+    let answers = |verb: &str| {
+        let [ok, error] = ["OK", "ERR"].map(|word| format!("{word} {verb}"));
+        let answers = lines.iter().filter(|line| line.starts_with(&ok) || line.starts_with(&error));
+        answers.count()
+    };
+    assert_eq!((answers("MSG"), answers("PING")), (60, 60));
+    assert!(lines.last().is_some_and(|line| line.starts_with("BYE shutdown ")));
 }
 
 #[tokio::test]
