@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep};
 use crate::bulletin::{News, Subscription};
 use crate::config::Config;
 use crate::metrics::Limit;
-use crate::protocol::limits::{FLUSH_BYTES, LINE_BYTES, STOP_QUIET, TEXT_BYTES};
+use crate::protocol::limits::{FLUSH_BYTES, KEEPALIVE_IDLE, LINE_BYTES, STOP_QUIET, TEXT_BYTES};
 use crate::protocol::{ErrorCode, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb};
 use crate::room::{Cursor, Ended, Followed, Hub, Outlet, Refusal, Seat, Sink, Visit};
 use crate::transport::{Answer, Outbox, Received, Socket, Transport};
@@ -50,8 +50,9 @@ pub(crate) struct Session<T> {
     pace: Pace,
     /// The client's input has ended, and he stays to listen.
     input_ended: bool,
-    /// Counts time while the first line has begun and not ended.
-    first_line: Option<Pin<Box<Sleep>>>,
+    /// While the first line has begun: when it must have ended. After the client's end of file: when
+    /// to look whether he is still there.
+    alarm: Option<Pin<Box<Sleep>>>,
     /// While output waits, and from when writing fails.
     stall: Option<Box<Stall>>,
     stop: Option<Box<Stop>>,
@@ -99,7 +100,7 @@ impl<T: Transport> Session<T> {
             visit,
             pace,
             input_ended: false,
-            first_line: None,
+            alarm: None,
             stall: None,
             stop: None,
             talk: false,
@@ -191,12 +192,15 @@ impl<T: Transport> Session<T> {
                 self.hub.metrics().reached(Limit::Rate);
             }
             // He isn't read now, and what he sent may bring nothing to write: nothing else tells.
-            if !self.outbox.is_broken() && self.transport.socket().is_some_and(Socket::has_failed) {
+            if !self.outbox.is_broken() && self.transport.has_failed() {
                 self.give_up_output();
             }
         }
         if self.counts.lines == 0 && self.poll_first_line(cx).is_ready() {
             return Poll::Ready(Err(End::Idle));
+        }
+        if self.input_ended {
+            self.look_for_client(cx);
         }
         // The last, because the session may fall asleep.
         if let Poll::Ready(result) = self.poll_follow(cx, !something) {
@@ -233,12 +237,25 @@ impl<T: Transport> Session<T> {
     /// Who begins a line must end it some time. Silence is no offence.
     fn poll_first_line(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.inbox.is_empty() || !self.transport.has_begun_line() {
-            self.first_line = None;
+            self.alarm = None;
             return Poll::Pending;
         }
         let seconds = self.hub.config().first_command;
         let time = || Box::pin(tokio::time::sleep(Duration::from_secs(seconds)));
-        self.first_line.get_or_insert_with(time).as_mut().poll(cx)
+        self.alarm.get_or_insert_with(time).as_mut().poll(cx)
+    }
+
+    /// Who stays after his end of file is read no more, which would tell that he is gone: the system
+    /// is asked now and then, and finds that out by keep-alive.
+    fn look_for_client(&mut self, cx: &mut Context<'_>) {
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(KEEPALIVE_IDLE)));
+        while alarm.as_mut().poll(cx).is_ready() {
+            alarm.as_mut().reset(Instant::now() + KEEPALIVE_IDLE);
+            if self.transport.has_failed() {
+                self.outbox.give_up();
+                self.stall = None;
+            }
+        }
     }
 
     /// What the room has for this member. If there is nothing, and nothing else to do, the room

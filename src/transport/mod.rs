@@ -47,6 +47,11 @@ pub(crate) trait Transport {
     /// The connection below, if others may write to it while the session sleeps.
     fn socket(&self) -> Option<&Socket>;
 
+    /// Whether the system knows that the connection is broken.
+    fn has_failed(&self) -> bool {
+        self.socket().is_some_and(Socket::has_failed)
+    }
+
     /// Whether nothing of the transport's own is half written.
     fn is_between_frames(&self) -> bool {
         true

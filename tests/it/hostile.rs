@@ -326,6 +326,24 @@ fn unread(receiver: SocketAddr, sender: SocketAddr) -> usize {
     usize::from_str_radix(queues.expect("queues").1, 16).expect("bytes")
 }
 
+// clause: STAY-1
+#[tokio::test]
+async fn who_stays_is_missed_when_the_system_finds_him_gone() {
+    let server = TestServer::start(Config::default());
+    let connections = || value(&server.server.metrics(), "parlor_connections");
+    let stream = TcpStream::connect(server.address).await.expect("a connection");
+    stream.set_zero_linger().expect("a reset at its end");
+    let mut client = Client::over(stream).greeted().await;
+    client.ask("STAY").await;
+    client.writer.end().await;
+    tokio::time::pause();
+    pass(seconds(150)).await;
+    assert_eq!(connections(), 1);
+    drop(client);
+    pass(seconds(61)).await;
+    assert_eq!(connections(), 0);
+}
+
 /// What this daemon's ports file says of the bridge.
 fn web_address(daemon: &Daemon) -> SocketAddr {
     let json = std::fs::read(daemon.folder().join("ports.json")).expect("the ports file");
