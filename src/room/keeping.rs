@@ -285,8 +285,8 @@ impl Keeping {
             return is_gone && !self.is_gone;
         }
         let is_other = |old: Head| {
-            (old.locked, old.host, old.seats, old.last_id)
-                != (head.locked, head.host, head.seats, head.last_id)
+            (old.locked, old.host, old.seats, old.first_id, old.last_id)
+                != (head.locked, head.host, head.seats, head.first_id, head.last_id)
         };
         let seats = self.changed.len() + self.ended.len();
         seats > 0 || self.head.is_none_or(is_other)

@@ -289,8 +289,13 @@ impl Room {
     /// Takes so many bytes of the oldest history, or all.
     fn shrink_history(&self, by: usize) {
         let mut state = self.lock_state();
+        state.begin_change();
         state.log.shrink_history(by);
         state.log.shrink_backlog(ROOM_BACKLOG_BYTES);
+        if self.is_kept() {
+            // No restart shall bring back more than there is place for.
+            self.hand_over(&mut state);
+        }
         self.account(&state);
     }
 

@@ -1,6 +1,6 @@
 //! The one who writes: a thread that commits what has gathered, and lets it be seen then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -53,9 +53,11 @@ struct Written {
 struct Changes {
     /// `None`: the room is gone.
     rooms: BTreeMap<u64, Option<Head>>,
+    /// Rooms in which something was said. They forget a message for each new one.
+    spoken: BTreeSet<u64>,
 }
 
-/// Messages that are deleted at once, at least, when a room keeps them no more.
+/// Messages that are deleted at once, at least, when a room keeps them no more in which people talk.
 const TRIM: u64 = 64;
 
 impl Writer {
@@ -216,6 +218,9 @@ impl Changes {
                 .prepare_cached("DELETE FROM seats WHERE room = ?1")?
                 .execute([room as i64])?;
         }
+        if !record.messages.is_empty() {
+            self.spoken.insert(room);
+        }
         for (id, line) in &record.messages {
             rows::write_message(connection, room, *id, line)?;
         }
@@ -246,7 +251,8 @@ impl Written {
             after.rooms += u64::from(known.is_none());
             after.next_room = after.next_room.max(room + 1);
             let first = known.unwrap_or(head.first_id);
-            if head.first_id >= first + TRIM {
+            let least = if changes.spoken.contains(&room) { TRIM } else { 1 };
+            if head.first_id >= first + least {
                 connection
                     .prepare_cached("DELETE FROM messages WHERE room = ?1 AND id < ?2")?
                     .execute([room as i64, head.first_id as i64])?;

@@ -245,6 +245,30 @@ async fn lines_that_each_wait_for_the_disk_are_answered_at_the_end() {
     assert!(lines.last().is_some_and(|line| line.starts_with("BYE shutdown ")));
 }
 
+// clause: LIMIT-8, STORE-3
+#[tokio::test]
+async fn what_all_rooms_forget_to_make_place_is_not_in_the_store_either() {
+    const MOST: usize = 64 << 10;
+    let place = Place::new();
+    let mut config = place.config();
+    config.max_history = MOST;
+    let server = TestServer::start(config);
+    let hub = server.server.hub();
+    let mut seats = Vec::new();
+    for _ in 0..20 {
+        let code = hub.create().expect("a room");
+        let seat = hub.join(code.as_str(), "ann").expect("a seat");
+        say(&seat, 20, &"x".repeat(1000)).await;
+        seats.push(seat);
+    }
+    server.stop().await;
+    drop(seats);
+    let store = Connection::open(&place.file).expect("a store");
+    let bytes = "SELECT total(length(line)) FROM messages";
+    let bytes: f64 = store.query_row(bytes, [], |row| row.get(0)).expect("a sum");
+    assert!(bytes > 0.0 && bytes <= MOST as f64, "{bytes} bytes");
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_be_used_is_a_clear_line_and_an_exit_code() {
     let place = Place::new();
