@@ -269,11 +269,11 @@ impl Room {
     /// Closes the room if nobody has entered it.
     fn give_up(&self) -> bool {
         self.change(|state| {
-            let nobody_came = state.unentered.is_some() && state.closed.is_none();
-            if nobody_came {
-                state.close(Closed::Empty);
-            }
-            nobody_came
+            let Some(appointment) = state.unentered.take() else { return false };
+            // It counts for its creator until then.
+            self.shared.timetable.call_off(appointment);
+            state.close(Closed::Empty);
+            true
         })
     }
 

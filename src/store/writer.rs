@@ -143,10 +143,16 @@ impl Writer {
                 self.failed(&why);
                 for record in batch {
                     // Where one was taken back, those behind it are void.
-                    if !record.is_void() {
-                        let number = record.number;
-                        self.again.insert(number, record.not_kept());
+                    if record.is_void() {
+                        continue;
                     }
+                    let (number, is_gone) = (record.number, record.is_gone);
+                    let room = record.not_kept();
+                    // A room that is gone before the store knows of it is nothing to be stored.
+                    match is_gone && !self.written.first_ids.contains_key(&number) {
+                        true => self.again.remove(&number),
+                        false => self.again.insert(number, room),
+                    };
                 }
             }
         }
@@ -282,3 +288,58 @@ impl Written {
 
 /// No message has this id: the room is gone.
 const GONE: u64 = 0;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::room::{Hub, Keeper, Visit};
+
+    /// A hub whose records come here, and who would write them.
+    fn writer() -> (Hub, Receiver<Record>, Writer) {
+        let (keeper, records) = Keeper::new(1);
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(rows::TABLES).unwrap();
+        let writer = Writer::new(connection, Marker::new(Path::new("nowhere")), &[], 1);
+        (Hub::kept(Config::default(), Some(keeper), Vec::new()), records, writer)
+    }
+
+    fn full() -> rusqlite::Error {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        rusqlite::Error::SqliteFailure(full, None)
+    }
+
+    #[tokio::test]
+    async fn of_rooms_that_a_full_disk_has_refused_nothing_is_left() {
+        let (hub, records, mut writer) = writer();
+        for _ in 0..10 {
+            let (room, promise) = hub.make_room(&Visit::exempt()).unwrap();
+            writer.settle(records.try_iter().collect(), Err(full()));
+            assert_eq!(writer.again.len(), 1);
+            hub.founded(&room, promise).await.unwrap_err();
+            writer.settle(records.try_iter().collect(), Err(full()));
+            assert_eq!(writer.again.len(), 0);
+            assert_eq!(Arc::strong_count(&room), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_void_is_not_written() {
+        let (hub, records, mut writer) = writer();
+        let mut sam = hub.join("LOBBY", "sam").unwrap();
+        sam.hold(9).unwrap();
+        sam.lock(true, true).unwrap();
+        let first = records.try_recv().unwrap();
+        writer.settle(vec![first], Err(full()));
+        let next = records.recv().unwrap();
+        assert!(next.is_void());
+        sam.hold(9).unwrap();
+        let batch = batch(next, &records);
+        assert_eq!(batch.iter().map(|record| record.head.locked).collect::<Vec<_>>(), [false]);
+        writer.write(&batch).unwrap();
+        writer.settle(batch, Ok(()));
+        assert_eq!(writer.again.len(), 0);
+    }
+}

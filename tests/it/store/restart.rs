@@ -269,6 +269,28 @@ async fn what_all_rooms_forget_to_make_place_is_not_in_the_store_either() {
     assert!(bytes > 0.0 && bytes <= MOST as f64, "{bytes} bytes");
 }
 
+// clause: STORE-2, LIMIT-5
+#[tokio::test(start_paused = true)]
+async fn rooms_that_a_full_disk_has_refused_count_for_nobody() {
+    let place = Place::new();
+    let mut config = place.config();
+    let is_full = Arc::new(AtomicBool::new(true));
+    let is_full_now = is_full.clone();
+    let moment = Duration::from_millis(2);
+    config.disk = Disk::new(move || match is_full_now.load(Ordering::Relaxed) {
+        true => Err(moment),
+        false => Ok(moment),
+    });
+    let server = TestServer::start(config);
+    let mut stranger = Client::from(&server, "192.0.2.1:5000").await;
+    for _ in 0..70 {
+        assert!(stranger.ask("CREATE").await[0].starts_with("ERR CREATE storage "));
+    }
+    is_full.store(false, Ordering::Relaxed);
+    pass(Duration::from_millis(10)).await;
+    assert!(stranger.ask("CREATE").await[0].starts_with("OK CREATE "));
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_be_used_is_a_clear_line_and_an_exit_code() {
     let place = Place::new();
