@@ -110,6 +110,8 @@ impl Hub {
 
     /// Makes an empty room. It is gone if nobody joins within 10 minutes.
     ///
+    /// In a server with a store the room may not be stored yet when this returns.
+    ///
     /// Fails with [`Refusal::Busy`] if there are as many rooms as there may be.
     pub fn create(&self) -> Result<RoomCode, Refusal> {
         Ok(self.make_room(&Visit::exempt())?.0.code)

@@ -29,6 +29,7 @@ pub(super) struct Marker {
     store: PathBuf,
     /// The log and the mark, once there was a commit.
     files: Option<(File, File)>,
+    has_failed: bool,
 }
 
 impl Mark {
@@ -59,13 +60,15 @@ impl Mark {
 
 impl Marker {
     pub(super) fn new(store: &Path) -> Marker {
-        Marker { store: store.to_owned(), files: None }
+        Marker { store: store.to_owned(), files: None, has_failed: false }
     }
 
     /// Marks all that is committed. Where that fails the old mark stays, which asks for less.
     pub(super) fn set(&mut self, connection: &Connection) {
         if let Err(why) = self.try_set(connection) {
-            tracing::debug!(%why, "the store's log can't be marked");
+            if !std::mem::replace(&mut self.has_failed, true) {
+                tracing::warn!(%why, "the store's log can't be marked");
+            }
         }
     }
 

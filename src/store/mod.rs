@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     LogAlone,
     /// What was found, for people.
     Damaged(String),
+    /// It was being salvaged when that was interrupted: the damaged file is here.
+    HalfSalvaged(PathBuf),
     Io(io::Error),
     #[cfg(feature = "sqlite")]
     Sqlite(rusqlite::Error),
@@ -73,6 +75,7 @@ pub(crate) fn open(
     salvage: bool,
     disk: &Disk,
 ) -> Result<(Store, Keeper, Vec<KeptRoom>), StoreError> {
+    let file = &sqlite::resolve(file);
     let (connection, loaded) = sqlite::open(file)?;
     let (connection, loaded) = match loaded.damage.is_nothing() {
         true => (connection, loaded),
@@ -160,6 +163,12 @@ impl fmt::Display for StoreError {
                 f,
                 "{file} is damaged: {found}. Nothing was changed. To go on with what is sound, \
                  start once with --salvage; the damaged file is kept beside the new one"
+            ),
+            Kind::HalfSalvaged(damaged) => write!(
+                f,
+                "{file} was being salvaged when that was interrupted: what is sound is in \
+                 {file}.part, and the damaged file is {}. Give one of them the name {file}",
+                damaged.display()
             ),
             Kind::Io(error) => write!(f, "cannot open the store {file}: {error}"),
             #[cfg(feature = "sqlite")]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rusqlite::Connection;
@@ -28,6 +28,27 @@ pub(super) fn salvage(
     Ok((connection, Loaded { all_rooms, damage: Damage::default(), ..loaded }))
 }
 
+/// How the name of a damaged file goes on.
+const ASIDE: &str = ".damaged-";
+
+/// The damaged file, where one was put aside and what is sound did not get its name.
+pub(super) fn interrupted(file: &Path) -> io::Result<Option<PathBuf>> {
+    if !beside(file, ".part").try_exists()? {
+        return Ok(None);
+    }
+    let folder = file.parent().filter(|folder| *folder != Path::new(""));
+    let aside = beside(file, ASIDE);
+    let aside = aside.file_name().unwrap_or_default().as_encoded_bytes();
+    for entry in fs::read_dir(folder.unwrap_or(Path::new(".")))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(aside) && !name.ends_with(b"-wal") && !name.ends_with(b"-mark") {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 fn replace(file: &Path, damaged: Connection, loaded: &Loaded) -> Result<String, Kind> {
     let part = beside(file, ".part");
     sqlite::make(&part)?;
@@ -35,8 +56,7 @@ fn replace(file: &Path, damaged: Connection, loaded: &Loaded) -> Result<String, 
     write(&mut sound, loaded).map_err(Kind::Sqlite)?;
     sound.close().map_err(|(_, error)| Kind::Sqlite(error))?;
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-    let ending = format!(".damaged-{now}");
-    let aside = beside(file, &ending);
+    let aside = beside(file, &format!("{ASIDE}{now}"));
     // Its log stays a log.
     drop(damaged);
     fs::rename(file, &aside).map_err(Kind::Io)?;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::rows::{self, Loaded};
 use super::wal::Unfinished;
-use super::{Kind, StoreError, mark, wal};
+use super::{Kind, StoreError, mark, salvage, wal};
 
 /// The first bytes of every file of SQLite.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -64,6 +64,16 @@ enum Connected {
     Sound(Connection),
     /// What SQLite says.
     Damaged(Connection, String),
+}
+
+/// The file that a link leads to: SQLite has its log beside that one.
+pub(super) fn resolve(file: &Path) -> PathBuf {
+    match (fs::canonicalize(file), fs::read_link(file)) {
+        (Ok(target), Ok(_)) => target,
+        // Where nothing is yet.
+        (Err(_), Ok(target)) => file.parent().unwrap_or(Path::new("")).join(target),
+        (_, Err(_)) => file.to_owned(),
+    }
 }
 
 /// The file must be a store of parlor, as far as its beginning tells.
@@ -151,6 +161,9 @@ fn create(file: &Path) -> Result<(), StoreError> {
     // SQLite would put the log of another file into the new one.
     if beside(file, "-wal").try_exists().map_err(|error| failed(Kind::Io(error)))? {
         return Err(failed(Kind::LogAlone));
+    }
+    if let Some(damaged) = salvage::interrupted(file).map_err(|error| failed(Kind::Io(error)))? {
+        return Err(failed(Kind::HalfSalvaged(damaged)));
     }
     mark::remove(file).map_err(|error| failed(Kind::Io(error)))?;
     let part = beside(file, ".part");

@@ -135,3 +135,18 @@ async fn salvage_goes_on_with_what_is_sound() {
     assert_eq!(lines.len(), 4);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn where_salvage_was_interrupted_no_new_store_is_begun() {
+    let place = Place::new();
+    place.server().stop().await;
+    // As it is between its last two steps.
+    let (sound, damaged) = (place.beside(".part"), place.beside(".damaged-1790000000000"));
+    fs::rename(&place.file, &sound).expect("renamed");
+    fs::write(&damaged, b"some of it").expect("written");
+    let why = place.refused();
+    let damaged = damaged.display().to_string();
+    assert!(why.contains("was being salvaged") && why.contains(&damaged), "{why}");
+    fs::rename(&sound, &place.file).expect("renamed");
+    place.server().stop().await;
+}

@@ -218,3 +218,25 @@ async fn salvage_goes_on_with_a_store_whose_log_has_lost_its_end() {
     assert_eq!(served(&server, &killed.wanted[..2]).await, killed.before);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_store_that_a_link_leads_to_is_guarded_as_any_other() {
+    let killed = Killed::after(40).await;
+    let Place { file, .. } = &killed.place;
+    let link = killed.place.folder.path().join("link.db");
+    std::os::unix::fs::symlink("rooms.db", &link).expect("a link");
+    let mut config = killed.place.config();
+    config.store = Some(link.clone());
+    let mut log = killed.files[1].clone();
+    let middle = log.len() / 2;
+    log[middle] ^= 1;
+    fs::write(killed.place.beside("-wal"), log).expect("written");
+    let why = Server::bind(config.clone()).expect_err("a damaged log").to_string();
+    assert!(why.contains("is damaged: "), "{why}");
+    // Nothing is there yet.
+    for ending in ENDINGS {
+        fs::remove_file(killed.place.beside(ending)).ok();
+    }
+    TestServer::start(config).stop().await;
+    assert!(file.exists() && link.is_symlink());
+}
