@@ -337,14 +337,9 @@ impl LineDecoder {
         }
     }
 
-    /// Erases one code point. Bytes that are none go as a decoder shows them: as one.
     fn erase_character(&mut self) {
         self.release_bom();
-        let last = self.line.utf8_chunks().last().map_or(0, |chunk| match chunk.invalid() {
-            [] => chunk.valid().chars().next_back().map_or(0, char::len_utf8),
-            invalid => invalid.len(),
-        });
-        self.line.truncate(self.line.len() - last);
+        self.line.truncate(self.line.len() - last_character(&self.line));
     }
 
     fn apply(&mut self, edits: Edits) {
@@ -404,6 +399,24 @@ impl LineDecoder {
     }
 }
 
+/// Bytes of the last code point of a line. Bytes that are none go together as a decoder shows them.
+fn last_character(line: &[u8]) -> usize {
+    tail(line).utf8_chunks().last().map_or(0, |chunk| match chunk.invalid() {
+        [] => chunk.valid().chars().next_back().map_or(0, char::len_utf8),
+        invalid => invalid.len(),
+    })
+}
+
+/// The bytes at the end of a line that tell what its last code point is: who erases a whole line
+/// must not have all of it looked at for each. From a byte on that continues none a decoder begins
+/// anew, and so it does for the last of four that do.
+fn tail(line: &[u8]) -> &[u8] {
+    const LONGEST: usize = 4;
+    let is_first = |byte: &u8| !matches!(byte, 0x80..0xc0);
+    let end = &line[line.len().saturating_sub(LONGEST)..];
+    &end[end.iter().rposition(is_first).unwrap_or(end.len().saturating_sub(1))..]
+}
+
 fn codec() -> LinesCodec {
     // The codec counts the CR as well.
     LinesCodec::new_with_max_length(LINE_BYTES + 1)
@@ -434,6 +447,8 @@ pub(super) fn checked(line: String, ending: Option<Ending>) -> Received {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::protocol::ErrorCode;
 
@@ -561,6 +576,54 @@ mod tests {
         assert_eq!(lines(b"\xfe\x08ok\n"), ["ok"]);
         // Behind a CR it shows late what they edit.
         assert_eq!(lines(b"ab\r\xff\xf7\nc\r\xff\xf4d\ne\r\xff\xf7f\n"), ["a", "d", "ef"]);
+    }
+
+    /// Bytes of every kind that UTF-8 tells apart, and characters of each length.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let kinds: &[&[u8]] = &[
+            b"a",
+            b"\x7f",
+            b"\x80",
+            b"\x8f",
+            b"\x90",
+            b"\x9f",
+            b"\xa0",
+            b"\xbf",
+            b"\xc0",
+            b"\xc2",
+            b"\xdf",
+            b"\xe0",
+            b"\xe2",
+            b"\xed",
+            b"\xef",
+            b"\xf0",
+            b"\xf1",
+            b"\xf4",
+            b"\xf5",
+            b"\xff",
+            b"\xc3\xa9",
+            b"\xe2\x82\xac",
+            b"\xf0\x9f\x98\x80",
+        ];
+        let some = prop::collection::vec(prop::sample::select(kinds), 0..12);
+        some.prop_map(|some| some.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// However a line begins, its end tells what its last character is.
+        // clause: EDIT-1
+        #[test]
+        fn the_last_character_is_that_of_the_whole_line(line in bytes()) {
+            let whole = line.utf8_chunks().last().map_or(0, |chunk| match chunk.invalid() {
+                [] => chunk.valid().chars().next_back().map_or(0, char::len_utf8),
+                invalid => invalid.len(),
+            });
+            prop_assert_eq!(last_character(&line), whole);
+            // Four bytes at most are looked at, however long the line is.
+            prop_assert!(tail(&line).len() <= 4);
+        }
     }
 
     #[test]
