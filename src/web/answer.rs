@@ -113,6 +113,13 @@ pub(super) fn qr_code(query: &str) -> Answer {
     with(answer, header::CONNECTION, "close")
 }
 
+/// Too many wait for theirs.
+pub(super) fn no_qr_code() -> Answer {
+    let why = "Too many ask for QR codes at this moment. Try again.\n";
+    let answer = text(StatusCode::SERVICE_UNAVAILABLE, why);
+    with(with(answer, header::CONNECTION, "close"), header::RETRY_AFTER, "1")
+}
+
 /// Black squares on white, with the quiet zone of four modules that ISO/IEC 18004 wants.
 fn svg(code: &QrCode) -> String {
     const QUIET: i32 = 4;

@@ -113,7 +113,7 @@ impl Caller {
         let config = self.reception.hub().config();
         let refused = guard::check_method(&request)
             .and_then(|()| guard::check_body(&request))
-            .and_then(|()| guard::check_host(&request, self.entrance, config.trust_proxy));
+            .and_then(|()| guard::check_host(&request, &self.entrance, config.trust_proxy));
         let answer = match refused {
             Err(why) => answer::refusal(why),
             Ok(()) => self.route::<S>(request).await,
@@ -134,15 +134,22 @@ impl Caller {
             "/parlor.css" => {
                 answer::file("text/css; charset=utf-8", include_bytes!("assets/parlor.css"))
             }
-            "/qr.svg" => {
-                self.reception.wait_for_qr_code().await;
-                answer::qr_code(request.uri().query().unwrap_or_default())
-            }
+            "/qr.svg" => self.qr_code(request.uri().query().unwrap_or_default()).await,
             "/ws" => self.upgrade::<S>(request),
             #[cfg(feature = "echo")]
             echo::PATH => self.upgrade::<S>(request),
             _ => answer::text(StatusCode::NOT_FOUND, "There is nothing here. The page is at /\n"),
         }
+    }
+
+    /// Makes a QR code, when those who asked before have theirs.
+    async fn qr_code(&self, text: &str) -> Answer {
+        let Some(_permit) = self.entrance.may_wait_for_qr_code() else {
+            self.reception.hub().metrics().reached(Limit::QrCodes);
+            return answer::no_qr_code();
+        };
+        self.reception.wait_for_qr_code().await;
+        answer::qr_code(text)
     }
 
     /// Turns the connection into a WebSocket, and lets it into the rooms.

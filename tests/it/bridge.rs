@@ -546,6 +546,45 @@ async fn qr_codes_are_made_one_by_one_and_one_a_connection() {
     assert!(metrics.contains(&waited), "{metrics}");
 }
 
+/// What waits for a code keeps its place and its file, also when its client is gone.
+#[tokio::test]
+async fn past_32_who_wait_for_qr_codes_the_next_are_told_to_come_again() {
+    const WAITING: usize = 32;
+    let (server, address) = usual_bridge();
+    let mut all = Vec::new();
+    for _ in 0..3 * WAITING {
+        all.push(Http::reach(address).await);
+    }
+    // All at once: nothing else runs meanwhile.
+    let request = b"GET /qr.svg?x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for http in &all {
+        assert_eq!(http.0.get_ref().try_write(request).expect("room to write"), request.len());
+    }
+    let mut refused = 0;
+    for mut http in all {
+        let answer = http.answer(false).await;
+        answer.assert_protected();
+        assert_eq!(answer.header("connection"), Some("close"));
+        if answer.status == 503 {
+            assert!(answer.text().ends_with("Try again.\n"), "{answer:?}");
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            refused += 1;
+        } else {
+            assert_eq!(answer.status, 200);
+        }
+        http.assert_closed().await;
+    }
+    // While requests come in, a few codes are made.
+    assert!((WAITING..=2 * WAITING).contains(&refused), "{refused} refused");
+    // Each of them but the first waited or was refused, unless nobody asked for a moment.
+    let metrics = server.server.metrics();
+    let reached = metrics.split_once("{limit=\"qr-codes\"} ").expect("the limit").1;
+    let reached = reached.lines().next().expect("a line").parse().expect("a number");
+    assert!((refused..3 * WAITING).contains(&reached), "{metrics}");
+    // And then there is a place again.
+    assert_eq!(get(address, "/qr.svg?x").await.status, 200);
+}
+
 #[tokio::test]
 async fn a_percent_sign_with_a_plus_is_no_percent_encoding() {
     let (_server, address) = usual_bridge();
