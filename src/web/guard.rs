@@ -75,9 +75,13 @@ pub(super) fn check_host(
 }
 
 /// The page that opens the WebSocket must be this server's own, or allowed by name. A program
-/// sends no Origin and is admitted: it could send any.
-pub(super) fn check_origin(request: &Request<Incoming>, allowed: &[String]) -> Result<(), Refused> {
-    let headers = request.headers();
+/// sends no Origin and is admitted: it could send any. `is_https`: the page can only have come over
+/// TLS.
+pub(super) fn check_origin(
+    headers: &HeaderMap,
+    is_https: bool,
+    allowed: &[String],
+) -> Result<(), Refused> {
     if !headers.contains_key(header::ORIGIN) {
         return Ok(());
     }
@@ -85,7 +89,7 @@ pub(super) fn check_origin(request: &Request<Incoming>, allowed: &[String]) -> R
     let host = text(headers, header::HOST).unwrap_or_default();
     let own = origin.split_once("://").is_some_and(|(scheme, authority)| {
         let port = match scheme {
-            "http" => ":80",
+            "http" if !is_https => ":80",
             "https" => ":443",
             _ => return false,
         };
@@ -177,6 +181,35 @@ fn is_local_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // clause: WS-4
+    #[test]
+    fn over_tls_the_own_origin_is_one_of_https() {
+        let check = |origin: &str, host: &str, is_https: bool| {
+            let values = [(header::ORIGIN, origin), (header::HOST, host)];
+            let headers = values.map(|(name, value)| (name, value.parse().unwrap()));
+            check_origin(&headers.into_iter().collect(), is_https, &["http://a.example".to_owned()])
+        };
+        for (origin, host, is_own) in [
+            ("https://chat.example", "chat.example", true),
+            ("https://chat.example", "chat.example:443", true),
+            ("https://chat.example:443", "chat.example", true),
+            ("https://chat.example:7778", "chat.example:7778", true),
+            ("https://chat.example", "chat.example:80", false),
+            // It may be another's page, at port 80.
+            ("http://chat.example", "chat.example", false),
+            ("http://chat.example:443", "chat.example:443", false),
+            ("http://chat.example:7778", "chat.example:7778", false),
+            // It is allowed by name.
+            ("http://a.example", "chat.example", true),
+        ] {
+            assert_eq!(check(origin, host, true).is_ok(), is_own, "{origin} at {host}");
+        }
+        // TLS may end before this server.
+        for origin in ["http://chat.example", "https://chat.example"] {
+            assert_eq!(check(origin, "chat.example", false), Ok(()), "{origin}");
+        }
+    }
 
     #[test]
     fn only_names_of_this_machine_are_local() {

@@ -155,7 +155,9 @@ impl Caller {
     /// Turns the connection into a WebSocket, and lets it into the rooms.
     fn upgrade<S: Stream>(&self, mut request: Request<Incoming>) -> Answer {
         let config = self.reception.hub().config();
-        let key = guard::check_origin(&request, &config.allow_origins)
+        // How a page came that a proxy brings, only the proxy knows.
+        let is_https = config.speaks_tls() && !config.trust_proxy;
+        let key = guard::check_origin(request.headers(), is_https, &config.allow_origins)
             .and_then(|()| guard::check_handshake(&request));
         let key = match key {
             Ok(key) => derive_accept_key(key.as_bytes()),

@@ -212,6 +212,35 @@ async fn the_page_and_its_websocket_come_over_https() {
     witness.expect("LEFT page quit").await;
 }
 
+// clause: WS-4
+#[tokio::test]
+async fn over_https_the_page_is_one_of_https_unless_a_proxy_brings_it() {
+    let pair = Pair::new().await;
+    for (trust_proxy, origin, answer) in [
+        (false, "https://chat.example", "101"),
+        (false, "http://chat.example", "403"),
+        (true, "https://chat.example", "101"),
+        (true, "http://chat.example", "101"),
+    ] {
+        let mut config = Config::default();
+        config.tls = Some(Tls::load(pair.cert(), pair.key()).expect("a pair"));
+        config.web = vec!["0.0.0.0:0".parse().expect("an address")];
+        config.trust_proxy = trust_proxy;
+        let server = TestServer::start(config);
+        let port = server.server.web_addrs()[0].port();
+        let mut stream = pair.reach(([127, 0, 0, 1], port).into()).await.expect("a handshake");
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: chat.example\r\nOrigin: {origin}\r\nConnection: \
+             Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \
+             dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut head = [0; "HTTP/1.1 101".len()];
+        soon("an answer", stream.read_exact(&mut head)).await.expect("read");
+        assert_eq!(head, *format!("HTTP/1.1 {answer}").as_bytes(), "{origin}, {trust_proxy}");
+    }
+}
+
 #[tokio::test]
 async fn an_http_request_among_lines_is_told_the_https_address() {
     let pair = Pair::new().await;
