@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::protocol::limits::READ_BYTES;
@@ -13,6 +14,10 @@ use crate::protocol::limits::READ_BYTES;
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     stream: S,
+    /// What was read from the stream already, and comes first. There is seldom any, so it takes one
+    /// word.
+    #[allow(clippy::box_collection, reason = "a connection shall be small")]
+    first: Option<Box<Bytes>>,
     /// Bytes read since they were last asked for.
     read: usize,
     /// Bytes that may be read before the next pause.
@@ -20,8 +25,10 @@ pub(super) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(stream: S) -> Metered<S> {
-        Metered { stream, read: 0, left: READ_BYTES }
+    /// `first`: what was read from the stream already. It counts when it is read here.
+    pub(super) fn new(stream: S, first: Vec<u8>) -> Metered<S> {
+        let first = (!first.is_empty()).then(|| Box::new(first.into()));
+        Metered { stream, first, read: 0, left: READ_BYTES }
     }
 
     /// Bytes read since the last call.
@@ -42,7 +49,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if let Some(first) = &mut self.first {
+            buffer.put_slice(&first.split_to(first.len().min(buffer.remaining())));
+            self.first.take_if(|first| first.is_empty());
+        } else {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        }
         let read = buffer.filled().len() - before;
         self.read += read;
         self.left = self.left.saturating_sub(read);

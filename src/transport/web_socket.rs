@@ -40,6 +40,8 @@ pub(crate) struct WebSocket<S> {
     pings: Interval,
     /// Bytes read since the last message.
     unfinished: usize,
+    /// Bytes read that belong to no message yet, whatever control frames came between them.
+    begun: usize,
     /// What they have cost already, in lines.
     charged: usize,
     /// What the peer did wrong, if it did.
@@ -60,8 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .max_write_buffer_size(WEB_SOCKET_BUFFER_BYTES)
             .max_message_size(Some(FRAME_BYTES))
             .max_frame_size(Some(FRAME_BYTES));
-        let (stream, role) = (Metered::new(stream), Role::Server);
-        let frames = WebSocketStream::from_partially_read(stream, read, role, Some(config)).await;
+        let stream = Metered::new(stream, read);
+        let frames = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         let mut pings = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         WebSocket {
@@ -70,6 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             is_flushing: false,
             pings,
             unfinished: 0,
+            begun: 0,
             charged: 0,
             close_code: CloseCode::Normal,
             failed: None,
@@ -99,7 +102,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             return Poll::Ready(Some(Err(error)));
         }
         let message = frames.poll_next(cx);
-        self.unfinished += self.frames.get_mut().take_read();
+        let read = self.frames.get_mut().take_read();
+        self.unfinished += read;
+        self.begun += read;
         message
     }
 
@@ -113,13 +118,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
         match message {
             Some(Ok(Message::Text(text))) => {
                 intake.bytes += text.len();
+                self.end_frame(text.len());
                 // Of the bytes read so many at most are of what follows.
                 let framed = self.unfinished.saturating_sub(WEB_SOCKET_BUFFER_BYTES + HEADER_BYTES);
                 intake.surcharge += self.charge(text.len().max(framed));
                 inbox.push_back(lines::checked(text.as_str().to_owned(), None));
             }
             // A ping has cost as much as a line; its pong is written by the crate.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => intake.surcharge += 1,
+            Some(Ok(Message::Ping(bytes) | Message::Pong(bytes))) => {
+                intake.surcharge += 1;
+                self.end_frame(bytes.len());
+            }
             Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
                 self.close_code = CloseCode::Unsupported;
                 self.failed = Some(io::ErrorKind::InvalidData.into());
@@ -137,6 +146,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
         }
         (self.unfinished, self.charged) = (0, 0);
         true
+    }
+
+    /// A frame has ended that brought so many bytes. A message in fragments had more headers, which
+    /// stay counted; that only tells before the first line.
+    fn end_frame(&mut self, bytes: usize) {
+        let header = if bytes < 126 { HEADER_BYTES - 2 } else { HEADER_BYTES };
+        self.begun = self.begun.saturating_sub(header + bytes);
     }
 
     /// What a message of so many bytes costs beyond one line, and has not cost yet.
@@ -218,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     }
 
     fn has_begun_line(&self) -> bool {
-        self.unfinished > 0
+        self.begun > 0
     }
 
     async fn close(&mut self, is_between_lines: bool) {
@@ -299,6 +315,62 @@ mod tests {
             let many = [line(LINE_BYTES), line(3)].concat().repeat(20);
             assert_eq!(cost(&many, piece).await, (0, 40), "by {piece}");
         }
+    }
+
+    /// Whether a line has begun when a client has sent so much, of which the first came with his
+    /// handshake and the rest in pieces.
+    async fn has_begun(frames: &[u8], with_handshake: usize, piece: usize) -> bool {
+        let (first, rest) = frames.split_at(with_handshake.min(frames.len()));
+        let (here, mut there) = tokio::io::duplex(1 << 20);
+        let mut socket = WebSocket::new(here, None, first.to_vec()).await;
+        let mut inbox = VecDeque::new();
+        for piece in [&[][..]].into_iter().chain(rest.chunks(piece)) {
+            there.write_all(piece).await.unwrap();
+            poll_fn(|cx| {
+                while socket.poll_receive(cx, &mut inbox).is_ready() {
+                    inbox.clear();
+                }
+                Poll::Ready(())
+            })
+            .await;
+        }
+        socket.has_begun_line()
+    }
+
+    // clause: PACE-5
+    #[tokio::test]
+    async fn a_message_has_begun_until_it_ends_whatever_comes_between() {
+        let (pong, longest) = (frame(0x8a, b""), frame(0x89, &[b'x'; 125]));
+        let (begins, ends) = (frame(0x01, b"PI"), frame(0x80, b"NG"));
+        let long = frame(0x81, &[b'x'; LINE_BYTES]);
+        for (frames, wanted) in [
+            (vec![], false),
+            (vec![&begins], true),
+            (vec![&begins, &pong], true),
+            (vec![&pong, &begins, &longest, &pong, &pong], true),
+            (vec![&begins, &ends, &long, &begins, &pong], true),
+            (vec![&pong, &longest], false),
+            (vec![&long, &pong], false),
+            (vec![&frame(0x81, b""), &pong], false),
+        ] {
+            let frames = frames.into_iter().flatten().copied().collect::<Vec<_>>();
+            for with_handshake in [0, 1, 6, 7, 8, 100, 1 << 20] {
+                for piece in [1, 7, 1 << 20] {
+                    let has_begun = has_begun(&frames, with_handshake, piece).await;
+                    assert_eq!(has_begun, wanted, "{frames:x?} {with_handshake} {piece}");
+                }
+            }
+        }
+        assert!(has_begun(&pong[..1], 0, 1).await);
+    }
+
+    #[tokio::test]
+    async fn what_came_with_the_handshake_costs_what_it_costs_else() {
+        let line = frame(0x81, &[b'x'; LINE_BYTES + 1]);
+        let mut socket = WebSocket::new(tokio::io::empty(), None, line.repeat(3)).await;
+        let mut inbox = VecDeque::new();
+        let intake = poll_fn(|cx| socket.poll_receive(cx, &mut inbox)).await.unwrap();
+        assert_eq!((intake.surcharge, inbox.len()), (3, 3));
     }
 
     // clause: WS-5

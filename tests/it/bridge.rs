@@ -1647,9 +1647,21 @@ async fn a_first_frame_that_has_begun_must_end_in_time() {
     let (_server, address) = bridge(config);
     let mut silent = Ws::open(address).await;
     let mut ws = Ws::open(address).await;
-    ws.bytes(&masked(0x81, b"PING")[..3]).await;
-    assert!(ws.line().await.starts_with("BYE idle "));
-    ws.expect_close(1000).await;
+    ws.bytes(&masked(TEXT, b"PING")[..3]).await;
+    // What comes between the fragments of a message doesn't end it.
+    let mut fragment = Ws::open(address).await;
+    fragment.bytes([masked(TEXT_BEGINS, b"PI"), masked(PONG, b"")].concat()).await;
+    // It can have begun together with the handshake.
+    let mut hasty = Http::reach(address).await;
+    let hello = handshake(&format!("localhost:{}", address.port()), "");
+    hasty.send([hello.as_bytes(), &masked(TEXT, b"PING")[..3]].concat()).await;
+    assert_eq!(hasty.answer(false).await.status, 101);
+    let mut hasty = Ws(hasty.0);
+    hasty.expect("HELLO parlor/1 ").await;
+    for mut begun in [ws, fragment, hasty] {
+        assert!(begun.line().await.starts_with("BYE idle "));
+        begun.expect_close(1000).await;
+    }
     silent.expect_nothing().await;
 }
 
