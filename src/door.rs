@@ -7,6 +7,8 @@ use tokio::net::TcpStream;
 use crate::protocol::{Bye, ByeReason, Event};
 use crate::reception::Reception;
 use crate::transport::LineStream;
+#[cfg(all(feature = "tls", feature = "web"))]
+use crate::transport::Meter;
 #[cfg(feature = "web")]
 use crate::transport::Socket;
 #[cfg(feature = "web")]
@@ -63,9 +65,13 @@ impl Door {
 }
 
 #[cfg(all(feature = "tls", feature = "web"))]
-impl web::Stream for Box<crate::tls::TlsStream<TcpStream>> {
+impl web::Stream for Box<locked::Stream<TcpStream>> {
     fn socket(&self) -> Option<Socket> {
         None
+    }
+
+    fn meter(&self) -> Option<Meter> {
+        Some(self.get_ref().0.meter().clone())
     }
 }
 
@@ -86,9 +92,12 @@ mod locked {
     use crate::protocol::{Bye, ByeReason, Event};
     use crate::reception::{Place, Reception};
     use crate::tls::{Tls, TlsStream};
-    use crate::transport::{LineStream, Transport};
+    use crate::transport::{LineStream, Metered, Sealed, Transport};
     #[cfg(feature = "web")]
     use crate::web;
+
+    /// TLS, and below it the meter of what it takes.
+    pub(super) type Stream<S> = TlsStream<Metered<S>>;
 
     /// The first byte of every TLS handshake.
     const HANDSHAKE: u8 = 0x16;
@@ -109,7 +118,7 @@ mod locked {
         };
         let Some(stream) = stream.map(Box::new) else { return };
         match door {
-            Door::Lines => reception.converse_at(place, LineStream::new(stream, true), peer).await,
+            Door::Lines => reception.converse_at(place, lines(stream), peer).await,
             #[cfg(feature = "web")]
             Door::Web(entrance) => {
                 // Without a WebSocket none is needed any more, and a WebSocket finds one again.
@@ -119,6 +128,11 @@ mod locked {
         }
     }
 
+    fn lines<S>(stream: Box<Stream<S>>) -> Sealed<LineStream<Box<Stream<S>>>> {
+        let meter = stream.get_ref().0.meter().clone();
+        Sealed::new(LineStream::new(stream, true), meter)
+    }
+
     /// Waits for the client's first byte and, if that begins a handshake, for the rest of it.
     async fn shake_hands(
         door: &Door,
@@ -126,7 +140,7 @@ mod locked {
         tls: &Tls,
         stream: TcpStream,
         peer: SocketAddr,
-    ) -> Option<TlsStream<TcpStream>> {
+    ) -> Option<Stream<TcpStream>> {
         let patience = Duration::from_secs(reception.hub().config().handshake);
         let deadline = Instant::now() + patience;
         let mut first = [0];
@@ -145,7 +159,7 @@ mod locked {
             return None;
         }
         let is_web = !matches!(door, Door::Lines);
-        match timeout_at(deadline, tls.accept(stream, is_web)).await {
+        match timeout_at(deadline, tls.accept(Metered::new(stream, Vec::new()), is_web)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => info!(%peer, %error, "a TLS handshake failed"),
             Err(_) => {
@@ -171,6 +185,107 @@ mod locked {
         };
         if stream.write_all(hint.as_bytes()).await.is_ok() {
             LineStream::new(stream, false).close(true).await;
+        }
+    }
+
+    #[cfg(all(test, feature = "mkcert"))]
+    mod tests {
+        use std::collections::VecDeque;
+        use std::future::poll_fn;
+        use std::sync::Arc;
+
+        use tokio::io::{DuplexStream, duplex};
+        use tokio_rustls::rustls::pki_types::ServerName;
+        use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+        use tokio_rustls::{TlsConnector, client};
+
+        use super::*;
+        use crate::protocol::limits::{
+            LINE_BYTES, PACE_BYTES, READ_BYTES, TLS_AHEAD_BYTES, TLS_PACE_BYTES,
+        };
+        use crate::transport::Received;
+
+        type Lines = Sealed<LineStream<Box<Stream<DuplexStream>>>>;
+        type Client = client::TlsStream<DuplexStream>;
+
+        /// Both ends of a pipe with TLS, which holds so many bytes each way.
+        async fn pair(bytes: usize) -> (Lines, Client) {
+            let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let folder = tempfile::TempDir::new().unwrap();
+            let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+            std::fs::write(&cert, pair.cert.pem()).unwrap();
+            std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+            let tls = Tls::load(cert, key).unwrap();
+
+            let mut roots = RootCertStore::empty();
+            roots.add(pair.cert.der().clone()).unwrap();
+            let provider = Arc::new(crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider);
+            let config = config.with_safe_default_protocol_versions().unwrap();
+            let config = config.with_root_certificates(roots).with_no_client_auth();
+            let connector = TlsConnector::from(Arc::new(config));
+
+            let (here, there) = duplex(bytes);
+            let name = ServerName::try_from("localhost").unwrap();
+            let (server, client) = tokio::join!(
+                tls.accept(Metered::new(here, Vec::new()), false),
+                connector.connect(name, there),
+            );
+            (lines(Box::new(server.unwrap())), client.unwrap())
+        }
+
+        /// What some records cost beyond one for each line, and how many lines they are.
+        async fn cost<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> (u32, usize) {
+            let (mut server, mut client) = pair(1 << 20).await;
+            let (mut cost, mut lines) = (0, 0);
+            let reading = async {
+                let mut inbox = VecDeque::new();
+                while !matches!(inbox.back(), Some(Received::Eof)) {
+                    lines += inbox.drain(..).count();
+                    let intake = poll_fn(|cx| server.poll_receive(cx, &mut inbox)).await.unwrap();
+                    cost += intake.surcharge;
+                    // Whoever must pay is not read for long before he does.
+                    assert!(intake.surcharge <= 2 + (READ_BYTES / PACE_BYTES) as u32);
+                }
+                lines += inbox.len() - 1;
+            };
+            let writing = async {
+                for record in records {
+                    client.write_all(record).await.unwrap();
+                    client.flush().await.unwrap();
+                }
+                client.shutdown().await.unwrap();
+            };
+            tokio::join!(reading, writing);
+            (cost, lines)
+        }
+
+        // clause: PACE-2, TLS-1
+        #[tokio::test]
+        async fn a_line_over_tls_costs_as_much_as_without() {
+            let longest = [&[b'x'; LINE_BYTES][..], b"\n"].concat();
+            for (line, times) in [(&b"PING\n"[..], 5000), (&longest, 100), (b"\n", 5000)] {
+                let lines = line.repeat(times);
+                assert_eq!(cost([line].repeat(times)).await, (0, times), "one by one");
+                assert_eq!(cost([&lines[..]]).await, (0, times), "all at once");
+            }
+            let endless = [b'x'; 100 * PACE_BYTES];
+            assert_eq!(cost([&endless[..]]).await, (99, 1));
+            // As people type it, where each key is sent alone.
+            let typed = [&[b'x'; 150][..], b"\n"].concat().repeat(100);
+            assert_eq!(cost(typed.chunks(1)).await, (0, 100));
+        }
+
+        // clause: PACE-2
+        #[tokio::test]
+        async fn records_of_nearly_nothing_cost_more_than_their_lines() {
+            const RECORDS: usize = 10_000;
+            const RECORD_BYTES: usize = 23;
+            let bytes = [b'x'; RECORDS];
+            let (cost, lines) = cost(bytes.chunks(1)).await;
+            let wanted = (RECORDS * RECORD_BYTES - TLS_AHEAD_BYTES) / TLS_PACE_BYTES;
+            assert!((wanted - 2..wanted + 2).contains(&(cost as usize)), "{cost}, not {wanted}");
+            assert_eq!(lines, 1);
         }
     }
 }

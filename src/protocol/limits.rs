@@ -122,6 +122,12 @@ pub const FIRST_COMMAND_SECS: u64 = 60;
 pub const HANDSHAKE_SECS: u64 = 5;
 /// Bytes that TLS may hold for a client who doesn't read, beside its send buffer.
 pub const TLS_BUFFER_BYTES: usize = 16 << 10;
+/// Bytes that may come over TLS for each line, or what costs as much, before they cost one more. It is
+/// twice [`PACE_BYTES`]: a record has more bytes than the line in it, and a key that is typed alone
+/// has a record of its own.
+pub const TLS_PACE_BYTES: usize = 2 * PACE_BYTES;
+/// Bytes of TLS that may come before what they hold does: a record's 16 KiB, and as much read ahead.
+pub const TLS_AHEAD_BYTES: usize = 32 << 10;
 /// How long a closed connection is drained, so that its last line arrives; and how long a stopping
 /// server waits for a connection of the bridge that is no WebSocket.
 pub const LINGER: Duration = Duration::from_secs(1);

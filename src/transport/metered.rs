@@ -1,7 +1,9 @@
-//! What comes in is counted below a crate that doesn't tell.
+//! What comes in is counted below those who don't tell: TLS, and a crate's frames.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,28 +14,43 @@ use crate::protocol::limits::READ_BYTES;
 /// A stream that counts what is read from it, and pauses after each [`READ_BYTES`]: its reader
 /// gets the time to look at the count, however long it goes on by itself.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(crate) struct Metered<S> {
     stream: S,
     /// What was read from the stream already, and comes first. There is seldom any, so it takes one
     /// word.
     #[allow(clippy::box_collection, reason = "a connection shall be small")]
     first: Option<Box<Bytes>>,
-    /// Bytes read since they were last asked for.
-    read: usize,
     /// Bytes that may be read before the next pause.
     left: usize,
+    meter: Meter,
+}
+
+/// The counts of a stream. Cheap to clone: every clone has the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes read since they were last asked for.
+    read: AtomicUsize,
+}
+
+impl Meter {
+    /// Bytes read since the last call.
+    pub(super) fn take_read(&self) -> usize {
+        self.0.read.swap(0, Ordering::Relaxed)
+    }
 }
 
 impl<S> Metered<S> {
     /// `first`: what was read from the stream already. It counts when it is read here.
-    pub(super) fn new(stream: S, first: Vec<u8>) -> Metered<S> {
+    pub(crate) fn new(stream: S, first: Vec<u8>) -> Metered<S> {
         let first = (!first.is_empty()).then(|| Box::new(first.into()));
-        Metered { stream, first, read: 0, left: READ_BYTES }
+        Metered { stream, first, left: READ_BYTES, meter: Meter::default() }
     }
 
-    /// Bytes read since the last call.
-    pub(super) fn take_read(&mut self) -> usize {
-        std::mem::take(&mut self.read)
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 }
 
@@ -56,7 +73,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         }
         let read = buffer.filled().len() - before;
-        self.read += read;
+        self.meter.0.read.fetch_add(read, Ordering::Relaxed);
         self.left = self.left.saturating_sub(read);
         Poll::Ready(Ok(()))
     }

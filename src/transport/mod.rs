@@ -2,9 +2,11 @@
 
 mod line_stream;
 mod lines;
-#[cfg(feature = "web")]
+#[cfg(any(feature = "tls", feature = "web"))]
 mod metered;
 mod outbox;
+#[cfg(feature = "tls")]
+mod sealed;
 mod socket;
 mod telnet;
 #[cfg(feature = "web")]
@@ -16,7 +18,13 @@ use std::task::{Context, Poll};
 
 pub(crate) use line_stream::LineStream;
 pub use lines::{LineDecoder, Received};
+#[cfg(all(feature = "tls", feature = "web"))]
+pub(crate) use metered::Meter;
+#[cfg(feature = "tls")]
+pub(crate) use metered::Metered;
 pub(crate) use outbox::Outbox;
+#[cfg(feature = "tls")]
+pub(crate) use sealed::Sealed;
 pub(crate) use socket::Socket;
 pub(crate) use telnet::Answer;
 #[cfg(feature = "web")]

@@ -102,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             return Poll::Ready(Some(Err(error)));
         }
         let message = frames.poll_next(cx);
-        let read = self.frames.get_mut().take_read();
+        let read = self.frames.get_ref().meter().take_read();
         self.unfinished += read;
         self.begun += read;
         message

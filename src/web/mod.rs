@@ -31,6 +31,8 @@ pub(crate) use guard::Entrance;
 use crate::metrics::Limit;
 use crate::protocol::limits::{HEADER_BYTES, LINGER};
 use crate::reception::{Admission, Reception};
+#[cfg(feature = "tls")]
+use crate::transport::{Meter, Sealed};
 use crate::transport::{Socket, WebSocket};
 
 type Answer = Response<Full<Bytes>>;
@@ -48,6 +50,12 @@ struct Caller {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// The connection, if it is a socket with nothing around it.
     fn socket(&self) -> Option<Socket>;
+
+    /// The meter below TLS, if there is TLS around the connection.
+    #[cfg(feature = "tls")]
+    fn meter(&self) -> Option<Meter> {
+        None
+    }
 }
 
 impl Stream for Socket {
@@ -185,10 +193,17 @@ impl Caller {
             drop(read_buf);
             let stream = io.into_inner();
             let socket = stream.socket();
+            #[cfg(feature = "tls")]
+            let meter = stream.meter();
             let socket = WebSocket::new(stream, socket, read).await;
             #[cfg(feature = "echo")]
             if is_echo {
                 return echo::converse(socket).await;
+            }
+            #[cfg(feature = "tls")]
+            if let Some(meter) = meter {
+                let socket = Sealed::new(socket, meter);
+                return reception.converse(socket, Some(peer), admission).await;
             }
             reception.converse(socket, Some(peer), admission).await;
         });
