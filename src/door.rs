@@ -193,17 +193,19 @@ mod locked {
         use std::collections::VecDeque;
         use std::future::poll_fn;
         use std::sync::Arc;
+        use std::task::Poll;
 
-        use tokio::io::{DuplexStream, duplex};
+        use tokio::io::{AsyncReadExt, DuplexStream, duplex};
         use tokio_rustls::rustls::pki_types::ServerName;
         use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
         use tokio_rustls::{TlsConnector, client};
 
         use super::*;
         use crate::protocol::limits::{
-            LINE_BYTES, PACE_BYTES, READ_BYTES, TLS_AHEAD_BYTES, TLS_PACE_BYTES,
+            LINE_BYTES, PACE_BYTES, READ_BYTES, TLS_AHEAD_BYTES, TLS_BUFFER_BYTES, TLS_PACE_BYTES,
         };
-        use crate::transport::Received;
+        use crate::protocol::{Ending, Framing};
+        use crate::transport::{Outbox, Received};
 
         type Lines = Sealed<LineStream<Box<Stream<DuplexStream>>>>;
         type Client = client::TlsStream<DuplexStream>;
@@ -286,6 +288,33 @@ mod locked {
             let wanted = (RECORDS * RECORD_BYTES - TLS_AHEAD_BYTES) / TLS_PACE_BYTES;
             assert!((wanted - 2..wanted + 2).contains(&(cost as usize)), "{cost}, not {wanted}");
             assert_eq!(lines, 1);
+        }
+
+        /// All that waits may be held by TLS: a client who reads it slowly accepts bytes all the same.
+        // clause: PACE-4
+        #[tokio::test]
+        async fn what_a_slow_reader_takes_of_what_tls_holds_is_told() {
+            let (mut server, mut client) = pair(1 << 10).await;
+            let mut outbox: Outbox<()> = Outbox::new(Framing::Lines(Ending::Lf));
+            outbox.raw(&[b'x'; TLS_BUFFER_BYTES / 2]);
+            let mut fill = async || {
+                poll_fn(|cx| {
+                    while let Poll::Ready(written) = server.poll_send(cx, &mut outbox) {
+                        assert!(written.unwrap() > 0, "it waits until all is gone");
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+                (server.take_progress(), outbox.len())
+            };
+            assert_eq!(fill().await, (true, 0));
+            assert_eq!(fill().await, (false, 0), "he reads nothing");
+            for _ in 0..10 {
+                // Below TLS he reads byte by byte, as his system may.
+                client.get_mut().0.read_exact(&mut [0; 100]).await.unwrap();
+                assert_eq!(fill().await, (true, 0));
+                assert_eq!(fill().await, (false, 0));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What comes in is counted below those who don't tell: TLS, and a crate's frames.
+//! What comes in and goes out is counted below those who don't tell: TLS, and a crate's frames.
 
 use std::io;
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::protocol::limits::READ_BYTES;
 
-/// A stream that counts what is read from it, and pauses after each [`READ_BYTES`]: its reader
-/// gets the time to look at the count, however long it goes on by itself.
+/// A stream that counts what is read from it and written to it, and pauses after each
+/// [`READ_BYTES`]: its reader gets the time to look at the count, however long it goes on by itself.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
     stream: S,
@@ -33,12 +33,30 @@ pub(crate) struct Meter(Arc<Counts>);
 struct Counts {
     /// Bytes read since they were last asked for.
     read: AtomicUsize,
+    /// The same of bytes written.
+    #[cfg(feature = "tls")]
+    written: AtomicUsize,
 }
 
 impl Meter {
     /// Bytes read since the last call.
     pub(super) fn take_read(&self) -> usize {
         self.0.read.swap(0, Ordering::Relaxed)
+    }
+
+    /// Bytes written since the last call.
+    #[cfg(feature = "tls")]
+    pub(super) fn take_written(&self) -> usize {
+        self.0.written.swap(0, Ordering::Relaxed)
+    }
+
+    fn count_written(&self, written: &Poll<io::Result<usize>>) {
+        #[cfg(feature = "tls")]
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.0.written.fetch_add(*bytes, Ordering::Relaxed);
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = written;
     }
 }
 
@@ -85,7 +103,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.meter.count_written(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -101,7 +121,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.meter.count_written(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

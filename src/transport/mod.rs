@@ -52,6 +52,13 @@ pub(crate) trait Transport {
         outbox: &mut Outbox<M>,
     ) -> Poll<io::Result<usize>>;
 
+    /// Whether bytes went on since the last call, also such of which
+    /// [`poll_send`](Transport::poll_send) doesn't tell: TLS holds some, and waits until all are gone.
+    #[cfg_attr(not(test), allow(dead_code, reason = "who waits for output need not ask"))]
+    fn take_progress(&mut self) -> bool {
+        false
+    }
+
     /// The connection below, if others may write to it while the session sleeps.
     fn socket(&self) -> Option<&Socket>;
 

@@ -1,4 +1,4 @@
-//! Lines within TLS: what TLS itself takes is paid for as well.
+//! Lines within TLS: what TLS itself takes is paid for as well, and what it gives on is told.
 
 use std::collections::VecDeque;
 use std::io;
@@ -67,6 +67,10 @@ impl<T: Transport> Transport for Sealed<T> {
         outbox: &mut Outbox<M>,
     ) -> Poll<io::Result<usize>> {
         self.transport.poll_send(cx, outbox)
+    }
+
+    fn take_progress(&mut self) -> bool {
+        self.meter.take_written() > 0
     }
 
     fn socket(&self) -> Option<&Socket> {
