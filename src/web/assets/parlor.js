@@ -39,6 +39,8 @@ function soon(action) {
 
 const bytes = (text) => new TextEncoder().encode(text).length;
 
+const isAtEnd = (box) => box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+
 /** The fields of a line after its word, up to the `count`th; then the text that follows them. */
 function fieldsOf(line, count) {
   const fields = line.split(" ");
@@ -66,8 +68,7 @@ class Connection {
   seated = false;            // do we sit in a room, so that messages may be sent?
   unanswered = [];           // commands, oldest first: { line, verb, done, sentAt }
   undecided = [];            // data of the oldest command, or events: its OK will tell
-  openedAt = Date.now();
-  heardAt = 0;
+  heardAt = Date.now();
 
   constructor() {
     this.socket = new WebSocket(new URL("ws", location.href).href.replace(/^http/, "ws"));
@@ -119,7 +120,7 @@ class Connection {
   }
 
   isDead() {
-    const waitingSince = this.greeted ? this.unanswered[0]?.sentAt : this.openedAt;
+    const waitingSince = this.greeted ? this.unanswered[0]?.sentAt : 0;
     return Date.now() - Math.max(waitingSince, this.heardAt) > PATIENCE;
   }
 }
@@ -195,7 +196,7 @@ let outbox = [];
 
 function saveNow() {
   remember("sessionStorage", "seat", seat && { ...seat, outbox });
-  remember("sessionStorage", "draft", $("input").value);
+  remember("sessionStorage", "draft", input.value);
 }
 const save = soon(saveNow);
 
@@ -246,7 +247,7 @@ function rejoin() {
     const { code } = seat;
     leave(code);
     const why = reply.code === "no-such-room" ? `The room ${code} is gone.` : `You could not come back to ${code}.`;
-    $("farewell").textContent = why + ($("input").value && " What you had not sent waits in the next room's input.");
+    $("farewell").textContent = why + (input.value && " What you had not sent waits in the next room's input.");
     showEntryProblem("code", reply);
   });
 }
@@ -286,7 +287,7 @@ function finish(reason, words) {
   if (!inRoom) return showLanding();
   $("ended-text").textContent = `${FINAL[reason]} ${words}`;
   $("ended").hidden = false;
-  $("send").hidden = $("input").readOnly = true;
+  $("send").hidden = input.readOnly = true;
   $("ended-back").focus();
 }
 
@@ -415,7 +416,7 @@ function parseMessage(line) {
 }
 
 const LEFT = { lost: "lost the connection", kicked: "was put out" };
-const NOTICES = "shutdown locked unlocked muted unmuted host announce here".split(" ");
+const NOTICES = /^(shutdown|(un)?locked|(un)?muted|host|announce|here)$/;
 
 const events = {
   HELLO: arrive,
@@ -460,7 +461,7 @@ const events = {
 
   NOTICE(line) {
     const [kind, words] = fieldsOf(line, 2);
-    if (NOTICES.includes(kind)) log.note(words);
+    if (NOTICES.test(kind)) log.note(words);
     if (kind === "host") askWho();
   },
 
@@ -496,8 +497,7 @@ function linked(text) {
   for (const { 0: found, index } of text.matchAll(/\bhttps?:\/\/(\([^\s<>"()]*\)|[^\s<>"()])+/gi)) {
     const href = found.replace(/[.,;:!?'*\]}]+$/, "");     // a full stop belongs to the sentence
     if (!URL.canParse(href)) continue;
-    const rel = "noopener noreferrer nofollow";
-    nodes.push(text.slice(done, index), make("a", { href, rel, target: "_blank" }, href));
+    nodes.push(text.slice(done, index), make("a", { href, rel: "noreferrer nofollow", target: "_blank" }, href));
     done = index + href.length;
   }
   return [...nodes, text.slice(done)];
@@ -654,22 +654,20 @@ const log = {
     if (!log.following) return;
     while (log.list.childElementCount > LOG_MOST) log.list.firstElementChild.remove();
     log.box.scrollTop = log.unread ? log.mark.offsetTop - 8 : log.box.scrollHeight;
-    log.following = log.isAtEnd();
+    log.following = isAtEnd(log.box);
     log.showUnread();
   }),
 
   toEnd() {
     Object.assign(this, { following: true, unread: 0 });
     this.scroll();
-    $("input").focus();
+    input.focus();
   },
-
-  isAtEnd() { return this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 40; },
 
   /** Only somebody who scrolls up stops following: new lines alone do not. */
   scrolled() {
     const { scrollTop } = this.box;
-    if (this.isAtEnd()) this.following = true;
+    if (isAtEnd(this.box)) this.following = true;
     else if (scrollTop < this.top) this.following = false;
     this.top = scrollTop;
     this.showUnread();
@@ -716,9 +714,9 @@ function personItem([name, { held, marks }]) {
 
 /** Begins a private message, if nothing else is being written. */
 function address(name) {
-  if (!$("input").value || /^\/tell \S* ?$/.test($("input").value)) write(`/tell ${name} `);
+  if (!input.value || /^\/tell \S* ?$/.test(input.value)) write(`/tell ${name} `);
   showPeoplePanel(false);
-  $("input").focus();
+  input.focus();
 }
 
 function showPeoplePanel(open) {
@@ -734,12 +732,11 @@ function showProblem(words) {
 }
 
 function write(text) {
-  $("input").value = text;
+  input.value = text;
   onInput();
 }
 
 function onInput() {
-  const input = $("input");
   input.style.height = "auto";
   input.style.height = `${input.scrollHeight + 2}px`;   // it grows with its text, up to the stylesheet's limit
   $("question").hidden = true;
@@ -760,7 +757,7 @@ function tooLong(lines) {
 }
 
 function submit() {
-  const lines = linesOf($("input").value);
+  const lines = linesOf(input.value);
   const problem = tooLong(lines);
   showProblem(problem);
   if (problem || !lines.length || !seat) return;
@@ -775,12 +772,13 @@ function ask(lines) {
   $("question").hidden = false;
   $("question-yes").onclick = () => sayAll(lines);
   $("question-yes").focus();
+const input = $("input");
 }
 
 function sayAll(lines) {
-  recent.add($("input").value);
+  recent.add(input.value);
   write("");
-  $("input").focus();
+  input.focus();
   if (lines.length === 1) say(lines[0].replace(/^\/\//, "/"));
   else for (const line of lines) say(line);
 }
@@ -795,7 +793,7 @@ function runCommand(typed) {
   connection.send(line, (reply) => {
     if (!reply?.ok) return showProblem(reply?.words ?? "The connection broke before the answer: perhaps it was done.");
     recent.add(typed);
-    if ($("input").value === typed) write("");
+    if (input.value === typed) write("");
     if (reply.verb === "WHO") showPeoplePanel(true);
     else if (reply.verb === "HELP") log.note(reply.data.map((help) => help.slice(5)).join("\n"), "help");
     else if (seat && !onOk[reply.verb]) {
@@ -810,8 +808,7 @@ const textIn = (line) => /^[ \t]*msg[ \t](.*[^ \t].*)$/i.exec(line)?.[1];
 
 /** Returns a text to the input, after what is being written there. */
 function giveBack(text) {
-  const draft = $("input").value;
-  write(draft ? `${draft}\n${text}` : text.replace(/^\//, "//"));
+  write(input.value ? `${input.value}\n${text}` : text.replace(/^\//, "//"));
 }
 
 /** What was sent, for the arrow keys. At the end of the list stands what is being written. */
@@ -828,7 +825,7 @@ const recent = {
   go(step) {
     const at = this.at + step;
     if (at < 0 || at > this.texts.length) return;
-    if (this.at === this.texts.length) this.draft = $("input").value;
+    if (this.at === this.texts.length) this.draft = input.value;
     this.at = at;
     write(this.texts[at] ?? this.draft);
   },
@@ -836,19 +833,19 @@ const recent = {
 
 /** Completes the name or command before the cursor. False if there is none: then Tab moves on. */
 function complete() {
-  const { value, selectionStart: caret } = $("input");
+  const { value, selectionStart: caret } = input;
   const [begun] = /\S*$/.exec(value.slice(0, caret).toLowerCase());
   const start = caret - begun.length;
   const command = !start && begun.startsWith("/");
   const word = [...command ? COMMANDS : people.keys()].find((one) => begun && one.toLowerCase().startsWith(begun));
   if (!word) return false;
-  $("input").setRangeText(word + (command || start ? " " : ": "), start, caret, "end");
+  input.setRangeText(word + (command || start ? " " : ": "), start, caret, "end");
   onInput();
   return true;
 }
 
 function onKey(event) {
-  const { value, selectionStart, selectionEnd } = event.target;
+  const { value, selectionStart, selectionEnd } = input;
   if (event.isComposing || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
   if (event.key === "Enter") submit();
   else if (event.key === "ArrowUp" && !value.slice(0, selectionStart).includes("\n")) recent.go(-1);
@@ -888,9 +885,9 @@ function showLanding(code = "") {
 function showRoom() {
   showView(true, seat.code);
   $("ended").hidden = true;
-  $("send").hidden = $("input").readOnly = false;
+  $("send").hidden = input.readOnly = false;
   onInput();
-  $("input").focus();
+  input.focus();
 }
 
 /** Shows an error beside the field that it is about, in the server's own words; without one, clears them all. */
@@ -919,11 +916,6 @@ function joinByCode() {
   enterAs("code", (name) => `JOIN ${code} ${name} ${PAGE}`);
 }
 
-function onAddressChange() {
-  const code = codeInAddress();
-  if (code !== seat?.code) leave(code);
-}
-
 // --- The invitation
 
 function invite() {
@@ -945,23 +937,14 @@ function copy(field) {
 
 /** Each line both ways, as netcat would show it. Tokens too: this is for learning. */
 const wire = {
-  lines: [],
-
   add(direction, text) {
-    const line = { direction, text, time: new Date().toISOString().slice(11, 23) };
-    this.lines.push(line);
-    if (this.lines.length > WIRE_MOST) this.lines.shift();
-    if ($("wire").hidden) return;
     const list = $("wire-lines");
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-    list.append(this.item(line));
+    const follows = !$("wire").hidden && isAtEnd(list);
+    const time = new Date().toISOString().slice(11, 23);
+    list.append(make("li", { className: direction + (text.startsWith("ERR ") ? " error" : "") },
+      make("code", { dir: "ltr" }, text), make("small", {}, `${time}  ${bytes(text)} B`)));
     if (list.childElementCount > WIRE_MOST) list.firstElementChild.remove();
-    if (atEnd) list.scrollTop = list.scrollHeight;
-  },
-
-  item({ direction, text, time }) {
-    return make("li", { className: direction + (text.startsWith("ERR ") ? " error" : "") },
-      make("code", { dir: "ltr" }, text), make("small", {}, `${time}  ${bytes(text)} B`));
+    if (follows) list.scrollTop = list.scrollHeight;
   },
 
   toggle() {
@@ -969,7 +952,6 @@ const wire = {
     $("wire").hidden = !open;
     $("wire-toggle").ariaExpanded = open;
     $(open ? "wire-input" : seat ? "input" : "wire-toggle").focus();
-    $("wire-lines").replaceChildren(...this.lines.map(this.item));
     $("wire-lines").scrollTop = $("wire-lines").scrollHeight;
   },
 
@@ -999,7 +981,7 @@ const clicks = {
   "people-toggle": () => showPeoplePanel(),
   "wire-toggle": () => wire.toggle(),
   "ended-back": () => { showLanding(); link.open(); },
-  "question-no": () => { $("question").hidden = true; $("input").focus(); },
+  "question-no": () => { $("question").hidden = true; input.focus(); },
   pill: () => log.toEnd(),
 };
 
@@ -1008,12 +990,12 @@ const submits = { entry: joinByCode, composer: submit, "wire-form": () => wire.s
 function listen() {
   for (const id in clicks) $(id).onclick = clicks[id];
   for (const id in submits) $(id).onsubmit = (event) => { event.preventDefault(); submits[id](); };
-  $("input").oninput = onInput;
-  $("input").onkeydown = onKey;
+  input.oninput = onInput;
+  input.onkeydown = onKey;
   $("log").onscroll = () => log.scrolled();
   new ResizeObserver(log.scroll).observe($("log"));
   window.onkeydown = ({ key }) => { if (key === "F2") wire.toggle(); };
-  window.onhashchange = onAddressChange;
+  window.onhashchange = () => { if (codeInAddress() !== seat?.code) leave(codeInAddress()); };
   window.onfocus = () => log.showUnread();
   window.ononline = () => link.probe();
   window.onpagehide = saveNow;
@@ -1028,7 +1010,7 @@ function listen() {
 /** After a reload the tab still knows its seat; an address with another room is stronger. */
 function start() {
   const saved = recall("sessionStorage", "seat");
-  $("input").value = recall("sessionStorage", "draft") ?? "";
+  input.value = recall("sessionStorage", "draft") ?? "";
   if (saved && [saved.code, ""].includes(codeInAddress())) {
     const { outbox: unanswered, ...kept } = saved;
     seat = kept;
