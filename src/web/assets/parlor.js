@@ -11,6 +11,8 @@ const LOG_MOST = 2000;       // entries kept on the page, which may be open for 
 const WIRE_MOST = 500;       // lines kept in the wire panel
 const ASK_ABOVE = 20;        // more lines than this are sent only after a question
 const PEOPLE_MOST = 200;     // people shown; in a larger room we do not ask again and again
+const WHO_SPREAD = 20;       // ms for each person here, within which we ask who is here
+const WHO_REST = 60_000;     // ms between two such questions in a larger room, at least
 
 // --- Tools
 
@@ -163,8 +165,9 @@ const link = {
   /** Is the server there? And who is here? Nobody tells us when a seat is held or taken again. */
   beat() {
     if (connection?.isDead()) connection.end();
-    if (connection?.seated && people.size <= PEOPLE_MOST) askWho(SILENCE);
-    else if (connection?.greeted && Date.now() - connection.heardAt > SILENCE) connection.send("PING");
+    const since = Date.now() - SILENCE;
+    if (connection?.seated && people.size <= PEOPLE_MOST && toldWhoAt < since) askWho();
+    else if (connection?.greeted && connection.heardAt < since) connection.send("PING");
   },
 };
 
@@ -386,10 +389,10 @@ const onOk = {
   },
 
   NICK({ args: [name] }) {
+    rename(seat.name, name);
     seat.name = name;
     remember("localStorage", "name", name);
     log.note(`You are ${name} now.`);
-    askWho();
   },
 
   TELL({ args: [name], sent }) {
@@ -447,8 +450,10 @@ const events = {
 
   LEFT(line) {
     const [name, reason] = fieldsOf(line, 2);
-    if (people.get(name)?.marks.includes("host")) askWho();     // somebody else is host now
+    const wasHost = people.get(name)?.marks.includes("host");
     people.delete(name);
+    const [eldest] = people.values();
+    if (wasHost) eldest?.marks.unshift("host");     // as HOST-2 says
     showPeople();
     log.presence(name, LEFT[reason] ?? "left");
   },
@@ -456,7 +461,7 @@ const events = {
   RENAMED(line) {
     const [before, after] = fieldsOf(line, 2);
     log.note(`${before} is now ${after}.`);
-    askWho();
+    rename(before, after);
   },
 
   NOTICE(line) {
@@ -678,13 +683,17 @@ const log = {
 // --- The people
 
 const people = new Map();    // name -> { held, marks }, in the order of entering
-let askedWhoAt = 0;
+let toldWhoAt = 0;
+let whoTimer = 0;
 
-/** Asks who is here, unless we asked within the last `pause` ms, or wait for the answer. */
-function askWho(pause = 0) {
-  if (Date.now() - askedWhoAt < pause || connection.unanswered.some(({ verb }) => verb === "WHO")) return;
-  askedWhoAt = Date.now();
-  connection.send("WHO");
+/** Asks who is here, after a random while that grows with the room: others have the same reason to ask. */
+function askWho() {
+  const rest = people.size > PEOPLE_MOST ? Math.max(0, toldWhoAt + WHO_REST - Date.now()) : 0;
+  whoTimer ||= setTimeout(() => {
+    const done = () => { whoTimer = 0; };
+    if (connection?.seated) connection.send("WHO", done);
+    else done();
+  }, rest + Math.random() * people.size * WHO_SPREAD);
 }
 
 function showWho(lines) {
@@ -715,12 +724,24 @@ function personItem([name, { held, marks }]) {
 /** Begins a private message, if nothing else is being written. */
 function address(name) {
   if (!input.value || /^\/tell \S* ?$/.test(input.value)) write(`/tell ${name} `);
+  clearTimeout(whoTimer);
+  whoTimer = 0;
+  toldWhoAt = Date.now();
   showPeoplePanel(false);
   input.focus();
 }
 
 function showPeoplePanel(open) {
   $("people-toggle").ariaExpanded = $("room").classList.toggle("with-people", open);
+}
+
+/** A new name at the same place. If it is known already, an answer to WHO was quicker. */
+function rename(before, after) {
+  if (people.has(after)) return;
+  const all = [...people.set(before, people.get(before) ?? { marks: [] })];
+  people.clear();
+  for (const [name, about] of all) people.set(name === before ? after : name, about);
+  showPeople();
 }
 
 // --- The input
@@ -798,7 +819,7 @@ function runCommand(typed) {
     else if (reply.verb === "HELP") log.note(reply.data.map((help) => help.slice(5)).join("\n"), "help");
     else if (seat && !onOk[reply.verb]) {
       log.note(`${typed}: done.`);
-      askWho();
+      connection.send("WHO");    // at once, as nobody else asks
     }
   });
 }
