@@ -39,9 +39,9 @@ function soon(action) {
   return () => { timer ||= setTimeout(() => { timer = 0; action(); }, 16); };
 }
 
-const bytes = (text) => new TextEncoder().encode(text).length;
-
 const isAtEnd = (box) => box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+
+const bytes = (text) => new TextEncoder().encode(text).length;
 
 /** The fields of a line after its word, up to the `count`th; then the text that follows them. */
 function fieldsOf(line, count) {
@@ -513,8 +513,7 @@ const log = {
   box: $("log"),
   list: $("messages"),
   mark: $("mark"),           // stands before the first message that came while nobody looked
-  ids: new Set(),            // of what is shown: nothing is shown twice
-  oldest: Infinity,          // the lowest id shown
+  oldest: Infinity,          // from this id on all is shown
   mayFetch: true,            // false while we fetch older ones, and when there are none
   following: true,           // does the view stay at the end?
   top: 0,                    // where it was scrolled to
@@ -522,7 +521,6 @@ const log = {
 
   clear() {
     this.list.replaceChildren(...outbox.map(({ item }) => item));
-    this.ids.clear();
     Object.assign(this, { oldest: Infinity, mayFetch: true, following: true, unread: 0 });
     this.showUnread();
   },
@@ -551,8 +549,11 @@ const log = {
     return item;
   },
 
+  /** Nothing is shown twice. */
+  shows({ id }) { return $(`m${id}`); },
+
   addNew(message, missed) {
-    if (this.ids.has(message.id)) return;
+    if (this.shows(message)) return;
     const item = this.add(message);
     if (missed || !this.watched()) {
       if (!this.unread) this.moveMark(item);
@@ -569,7 +570,7 @@ const log = {
 
   /** Our oldest pending message has arrived. All lower ids are here already, so it stands at its place. */
   confirm(item, id, time) {
-    if (this.ids.has(id)) return item.remove();
+    if (this.shows({ id })) return item.remove();
     item.classList.remove("pending");
     this.date(item, time);
     this.insert(item, id);
@@ -593,13 +594,13 @@ const log = {
   /** Puts an item at its place: before what is on its way, and by its id if it has one. */
   insert(item, id) {
     let next = item.matches(".pending") ? null : outbox[0]?.item ?? null;
-    if (id < this.oldest && this.ids.size) next = this.list.firstElementChild;
+    if (id < this.oldest && this.oldest < Infinity) next = this.list.firstElementChild;
     const before = () => (next ? next.previousElementSibling : this.list.lastElementChild);
     while (id && Number(before()?.dataset.id) > id) next = before();
     if (next !== item) this.list.insertBefore(item, next);
     if (id) {
+      item.id = `m${id}`;
       item.dataset.id = id;
-      this.ids.add(id);
       this.oldest = Math.min(this.oldest, id);
     }
     this.dress(item);
@@ -617,23 +618,49 @@ const log = {
     item.classList.toggle("follows", Boolean(name) && name === before.name && !newDay && !item.contains(this.mark));
   },
 
-  /** Older messages: put in without a screen reader reading them all, and without moving what is being read. */
+  /** Older messages, which no screen reader shall read out. */
   addHistory(lines) {
     this.box.ariaLive = "off";
-    const anchor = this.list.firstElementChild;
-    const place = anchor?.getBoundingClientRect().top;
-    for (const message of lines.reverse().map(parseMessage)) if (!this.ids.has(message.id)) this.add(message);
-    if (anchor) this.box.scrollTop += anchor.getBoundingClientRect().top - place;
+    this.keepPlace(() => {
+      for (const message of lines.reverse().map(parseMessage)) if (!this.shows(message)) this.add(message);
+    });
     setTimeout(() => { this.box.ariaLive = "polite"; }, 500);
+  },
+
+  /** Changes what stands above the view, which keeps its place. */
+  keepPlace(change) {
+    const below = this.box.scrollHeight - this.box.scrollTop;
+    change();
+    this.box.scrollTop = this.box.scrollHeight - below;
   },
 
   fetchOlder(id = this.oldest) {
     if (!this.mayFetch || !connection?.seated || id <= 1) return;
+    if (this.list.childElementCount > this.most() - PAGE) return;
     this.mayFetch = false;
     connection.send(`HISTORY before ${id} ${PAGE}`, (reply) => {
       this.mayFetch = !reply || reply.data.length === PAGE;
       if (reply?.ok) this.addHistory(reply.data);
     });
+  },
+
+  /** More while somebody may be reading old ones. */
+  most() { return this.following || document.hidden ? LOG_MOST : 2 * LOG_MOST; },
+
+  /** Takes out what is too old, but nothing that is on its way. It can be fetched again. */
+  trim() {
+    const surplus = [...this.list.children].slice(0, -this.most()).filter((item) => !item.matches(".pending"));
+    if (!surplus.length) return;
+    this.keepPlace(() => {
+      for (const item of surplus) {
+        item.remove();
+        if (item.dataset.id) this.oldest = Number(item.dataset.id) + 1;
+      }
+      const first = this.list.firstElementChild;
+      if (this.unread && !this.mark.isConnected) this.moveMark(first);
+      this.dress(first);
+    });
+    this.mayFetch = true;
   },
 
   /** Is somebody looking at the end? */
@@ -656,8 +683,8 @@ const log = {
 
   /** Follows the end, but not so far that what is unread would leave the view. */
   scroll: soon(() => {
+    log.trim();
     if (!log.following) return;
-    while (log.list.childElementCount > LOG_MOST) log.list.firstElementChild.remove();
     log.box.scrollTop = log.unread ? log.mark.offsetTop - 8 : log.box.scrollHeight;
     log.following = isAtEnd(log.box);
     log.showUnread();
@@ -697,11 +724,23 @@ function askWho() {
 }
 
 function showWho(lines) {
+  clearTimeout(whoTimer);
+  whoTimer = 0;
+  toldWhoAt = Date.now();
   people.clear();
   for (const line of lines) {
     const [, name, presence, ...marks] = line.split(" ");
     people.set(name, { held: presence === "held", marks });
   }
+  showPeople();
+}
+
+/** A new name at the same place. If it is known already, an answer to WHO was quicker. */
+function rename(before, after) {
+  if (people.has(after)) return;
+  const all = [...people.set(before, people.get(before) ?? { marks: [] })];
+  people.clear();
+  for (const [name, about] of all) people.set(name === before ? after : name, about);
   showPeople();
 }
 
@@ -724,9 +763,6 @@ function personItem([name, { held, marks }]) {
 /** Begins a private message, if nothing else is being written. */
 function address(name) {
   if (!input.value || /^\/tell \S* ?$/.test(input.value)) write(`/tell ${name} `);
-  clearTimeout(whoTimer);
-  whoTimer = 0;
-  toldWhoAt = Date.now();
   showPeoplePanel(false);
   input.focus();
 }
@@ -735,17 +771,9 @@ function showPeoplePanel(open) {
   $("people-toggle").ariaExpanded = $("room").classList.toggle("with-people", open);
 }
 
-/** A new name at the same place. If it is known already, an answer to WHO was quicker. */
-function rename(before, after) {
-  if (people.has(after)) return;
-  const all = [...people.set(before, people.get(before) ?? { marks: [] })];
-  people.clear();
-  for (const [name, about] of all) people.set(name === before ? after : name, about);
-  showPeople();
-}
-
 // --- The input
 
+const input = $("input");
 const COMMANDS = "/tell /nick /who /help /leave /quit /lock /unlock /kick /mute /unmute /close".split(" ");
 
 function showProblem(words) {
@@ -793,7 +821,6 @@ function ask(lines) {
   $("question").hidden = false;
   $("question-yes").onclick = () => sayAll(lines);
   $("question-yes").focus();
-const input = $("input");
 }
 
 function sayAll(lines) {
