@@ -65,7 +65,7 @@ impl Door {
 }
 
 #[cfg(all(feature = "tls", feature = "web"))]
-impl web::Stream for Box<locked::Stream<TcpStream>> {
+impl web::Stream for Box<locked::Stream<Socket>> {
     fn socket(&self) -> Option<Socket> {
         None
     }
@@ -92,7 +92,7 @@ mod locked {
     use crate::protocol::{Bye, ByeReason, Event};
     use crate::reception::{Place, Reception};
     use crate::tls::{Tls, TlsStream};
-    use crate::transport::{LineStream, Metered, Sealed, Transport};
+    use crate::transport::{LineStream, Metered, Sealed, Socket, Transport};
     #[cfg(feature = "web")]
     use crate::web;
 
@@ -118,7 +118,10 @@ mod locked {
         };
         let Some(stream) = stream.map(Box::new) else { return };
         match door {
-            Door::Lines => reception.converse_at(place, lines(stream), peer).await,
+            Door::Lines => {
+                let socket = stream.get_ref().0.get_ref().clone();
+                reception.converse_at(place, lines(stream, Some(socket)), peer).await;
+            }
             #[cfg(feature = "web")]
             Door::Web(entrance) => {
                 // Without a WebSocket none is needed any more, and a WebSocket finds one again.
@@ -128,9 +131,12 @@ mod locked {
         }
     }
 
-    fn lines<S>(stream: Box<Stream<S>>) -> Sealed<LineStream<Box<Stream<S>>>> {
+    fn lines<S>(
+        stream: Box<Stream<S>>,
+        socket: Option<Socket>,
+    ) -> Sealed<LineStream<Box<Stream<S>>>> {
         let meter = stream.get_ref().0.meter().clone();
-        Sealed::new(LineStream::new(stream, true), meter)
+        Sealed::new(LineStream::new(stream, true), meter, socket)
     }
 
     /// Waits for the client's first byte and, if that begins a handshake, for the rest of it.
@@ -140,7 +146,7 @@ mod locked {
         tls: &Tls,
         stream: TcpStream,
         peer: SocketAddr,
-    ) -> Option<Stream<TcpStream>> {
+    ) -> Option<Stream<Socket>> {
         let patience = Duration::from_secs(reception.hub().config().handshake);
         let deadline = Instant::now() + patience;
         let mut first = [0];
@@ -159,7 +165,8 @@ mod locked {
             return None;
         }
         let is_web = !matches!(door, Door::Lines);
-        match timeout_at(deadline, tls.accept(Metered::new(stream, Vec::new()), is_web)).await {
+        let stream = Metered::new(Socket::new(stream), Vec::new());
+        match timeout_at(deadline, tls.accept(stream, is_web)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => info!(%peer, %error, "a TLS handshake failed"),
             Err(_) => {
@@ -201,10 +208,12 @@ mod locked {
         use tokio_rustls::{TlsConnector, client};
 
         use super::*;
+        use crate::config::Config;
         use crate::protocol::limits::{
             LINE_BYTES, PACE_BYTES, READ_BYTES, TLS_AHEAD_BYTES, TLS_BUFFER_BYTES, TLS_PACE_BYTES,
         };
         use crate::protocol::{Ending, Framing};
+        use crate::room::Hub;
         use crate::transport::{Outbox, Received};
 
         type Lines = Sealed<LineStream<Box<Stream<DuplexStream>>>>;
@@ -233,7 +242,7 @@ mod locked {
                 tls.accept(Metered::new(here, Vec::new()), false),
                 connector.connect(name, there),
             );
-            (lines(Box::new(server.unwrap())), client.unwrap())
+            (lines(Box::new(server.unwrap()), None), client.unwrap())
         }
 
         /// What some records cost beyond one for each line, and how many lines they are.
@@ -288,6 +297,29 @@ mod locked {
             let wanted = (RECORDS * RECORD_BYTES - TLS_AHEAD_BYTES) / TLS_PACE_BYTES;
             assert!((wanted - 2..wanted + 2).contains(&(cost as usize)), "{cost}, not {wanted}");
             assert_eq!(lines, 1);
+        }
+
+        // clause: PACE-4
+        #[tokio::test(start_paused = true)]
+        async fn who_reads_slowly_what_tls_holds_is_not_ended() {
+            let mut config = Config::default();
+            config.stall = 10;
+            let reception = Reception::new(Hub::new(config));
+            let (server, mut client) = pair(1 << 10).await;
+            let admission = reception.admit(None).unwrap();
+            let talk = reception.clone().converse(server, None, admission);
+            let talk = tokio::spawn(talk);
+            client.write_all(b"HELP\nHELP\nHELP\n").await.unwrap();
+            client.flush().await.unwrap();
+            // It takes minutes; a record is some 40 of these.
+            let stream = &mut client.get_mut().0;
+            for _ in 0..30 {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                stream.read_exact(&mut [0; 64]).await.unwrap();
+            }
+            assert!(!talk.is_finished());
+            talk.await.unwrap();
+            assert!(reception.metrics().contains("{limit=\"stall\"} 1\n"));
         }
 
         /// All that waits may be held by TLS: a client who reads it slowly accepts bytes all the same.

@@ -134,7 +134,11 @@ impl<T: Transport> Session<T> {
             }
         }
         let stall = || Box::new(Stall::new(&self.hub, &self.outbox));
-        match self.stall.get_or_insert_with(stall).poll(cx, &self.outbox) {
+        let stall = self.stall.get_or_insert_with(stall);
+        if self.transport.take_progress() {
+            stall.begin_again(&self.outbox);
+        }
+        match stall.poll(cx, &self.outbox) {
             Poll::Ready(Limit::Replies) => {
                 self.hub.metrics().reached(Limit::Replies);
                 self.give_up_output();

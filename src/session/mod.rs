@@ -178,7 +178,8 @@ impl<T: Transport> Session<T> {
             something = true;
         }
         if self.pace.poll_allows(cx).is_ready() {
-            if self.inbox.is_empty() && !self.input_ended {
+            // What a read may bring of the transport's own is not to stand in half a line.
+            if self.inbox.is_empty() && self.outbox.is_empty() && !self.input_ended {
                 if let Poll::Ready(result) = self.poll_read(cx) {
                     result?;
                     something = true;
@@ -219,6 +220,9 @@ impl<T: Transport> Session<T> {
                     self.inbox = VecDeque::new();
                 }
                 self.outbox.shrink();
+                if !self.outbox.is_broken() {
+                    self.stall = None;
+                }
                 Poll::Pending
             }
         }
@@ -335,7 +339,7 @@ impl<T: Transport> Session<T> {
                 Poll::Pending => return self.poll_blocked(cx).map(Err),
             }
         }
-        if !self.outbox.is_broken() {
+        if !self.outbox.is_broken() && self.stall.as_ref().is_none_or(|stall| !stall.is_put_off) {
             self.stall = None;
         }
         Poll::Ready(Ok(()))
@@ -343,9 +347,11 @@ impl<T: Transport> Session<T> {
 
     /// The client doesn't read. What it has not begun to get stays in the log.
     fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut is_put_off = false;
         if let Some(seat) = &mut self.seat {
             if let Some(cursor) = self.outbox.take_back() {
                 seat.go_to(cursor);
+                is_put_off = self.outbox.is_empty();
             }
             if let Some(gone) = seat.gone() {
                 return Poll::Ready(gone.into());
@@ -358,6 +364,10 @@ impl<T: Transport> Session<T> {
             self.hub.metrics().reached(Limit::SendBuffer);
             Box::new(Stall::new(&self.hub, &self.outbox))
         });
+        if self.transport.take_progress() {
+            stall.begin_again(&self.outbox);
+        }
+        stall.is_put_off |= is_put_off;
         let limit = ready!(stall.poll(cx, &self.outbox));
         if limit == Limit::Replies {
             self.give_up_output();

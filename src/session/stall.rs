@@ -19,6 +19,8 @@ pub(super) struct Stall {
     end: Instant,
     /// When to look again.
     alarm: Pin<Box<Sleep>>,
+    /// What waited is in the log again: that nothing waits is no progress.
+    pub(super) is_put_off: bool,
     /// What this connection has added to the replies that wait over all.
     owed: usize,
 }
@@ -27,9 +29,15 @@ impl Stall {
     pub(super) fn new<M: Copy>(hub: &Hub, outbox: &Outbox<M>) -> Stall {
         let end = Instant::now() + Duration::from_secs(hub.config().stall);
         let alarm = Box::pin(tokio::time::sleep_until(end));
-        let mut stall = Stall { hub: hub.clone(), end, alarm, owed: 0 };
+        let mut stall = Stall { hub: hub.clone(), end, alarm, is_put_off: false, owed: 0 };
         stall.look_at(outbox);
         stall
+    }
+
+    /// Bytes were accepted.
+    pub(super) fn begin_again<M: Copy>(&mut self, outbox: &Outbox<M>) {
+        self.end = Instant::now() + Duration::from_secs(self.hub.config().stall);
+        self.look_at(outbox);
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -70,6 +70,11 @@ impl<S> Metered<S> {
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
     }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {

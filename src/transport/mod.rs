@@ -54,7 +54,6 @@ pub(crate) trait Transport {
 
     /// Whether bytes went on since the last call, also such of which
     /// [`poll_send`](Transport::poll_send) doesn't tell: TLS holds some, and waits until all are gone.
-    #[cfg_attr(not(test), allow(dead_code, reason = "who waits for output need not ask"))]
     fn take_progress(&mut self) -> bool {
         false
     }

@@ -14,15 +14,17 @@ use crate::protocol::limits::{TLS_AHEAD_BYTES, TLS_PACE_BYTES};
 pub(crate) struct Sealed<T> {
     transport: T,
     meter: Meter,
+    /// The connection below TLS, if it is known.
+    socket: Option<Socket>,
     /// Bytes read that no line has paid for yet.
     unpaid: usize,
 }
 
 impl<T> Sealed<T> {
-    pub(crate) fn new(transport: T, meter: Meter) -> Sealed<T> {
+    pub(crate) fn new(transport: T, meter: Meter, socket: Option<Socket>) -> Sealed<T> {
         // The handshake is paid for.
         meter.take_read();
-        Sealed { transport, meter, unpaid: 0 }
+        Sealed { transport, meter, socket, unpaid: 0 }
     }
 
     /// What bytes cost beyond the lines that they brought. Records may be empty, or nearly so: then
@@ -75,6 +77,10 @@ impl<T: Transport> Transport for Sealed<T> {
 
     fn socket(&self) -> Option<&Socket> {
         self.transport.socket()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.socket.as_ref().is_some_and(Socket::has_failed)
     }
 
     fn is_between_frames(&self) -> bool {

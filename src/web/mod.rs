@@ -202,7 +202,7 @@ impl Caller {
             }
             #[cfg(feature = "tls")]
             if let Some(meter) = meter {
-                let socket = Sealed::new(socket, meter);
+                let socket = Sealed::new(socket, meter, None);
                 return reception.converse(socket, Some(peer), admission).await;
             }
             reception.converse(socket, Some(peer), admission).await;

@@ -1392,6 +1392,34 @@ async fn a_slow_reader_of_a_flooded_room_gets_whole_frames_and_his_pongs() {
     assert_eq!(pongs.last(), Some(&pings));
 }
 
+/// The room writes to a sleeping session's connection. What does not fit is half a frame, and just
+/// then there are pings to be answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_that_come_while_the_room_writes_are_answered_between_frames() {
+    const MESSAGES: usize = 400;
+    let (server, address) = usual_bridge();
+    let host = server.server.hub().join("LOBBY", "host").expect("a seat");
+    let text = "x".repeat(1000);
+    for _ in 0..20 {
+        let mut reader = Ws::open_narrow(address).await.joined("reader").await;
+        reader.expect_nothing().await;
+        for _ in 0..MESSAGES {
+            host.say(&text).await.expect("a message");
+            let _ = reader.0.get_mut().try_write(&masked(PING, b"now"));
+        }
+        let mut messages = 0;
+        while messages < MESSAGES {
+            match reader.frame().await.expect("a frame") {
+                (TEXT, line) => {
+                    assert!(line.ends_with(text.as_bytes()), "{}", line.escape_ascii());
+                    messages += 1;
+                }
+                frame => assert_eq!(frame, (PONG, b"now".to_vec())),
+            }
+        }
+    }
+}
+
 /// The clock stands still and jumps to what is waited for: nothing else waits here.
 // clause: WS-5
 #[tokio::test]

@@ -267,6 +267,26 @@ async fn who_takes_no_byte_for_30_seconds_is_lost() {
 
 // clause: PACE-4
 #[tokio::test(start_paused = true)]
+async fn who_takes_no_byte_after_a_whole_line_is_lost_too() {
+    let server = TestServer::start(Config::default());
+    let mut watcher = Client::pipe(&server, WIDE).await.join("LOBBY", "watcher").await;
+    // His pipe holds one of the messages, and nothing of the next.
+    let text = "x".repeat(100);
+    let line = format!("MSG 1 2026-11-26T00:00:00.000Z speaker {text}\n");
+    let mut stalled = Client::pipe(&server, line.len()).await.join("LOBBY", "stalled").await;
+    watcher.expect("JOINED stalled").await;
+    let speaker = seat(&server, "speaker");
+    stalled.expect("JOINED speaker").await;
+    say(&speaker, 5, &text).await;
+    drop(speaker);
+    settle().await;
+    watcher.fence().await;
+    pass(seconds(31)).await;
+    assert_eq!(watcher.fence().await, ["LEFT stalled lost"]);
+}
+
+// clause: PACE-4
+#[tokio::test(start_paused = true)]
 async fn the_armed_seat_of_who_takes_nothing_is_held() {
     let server = TestServer::start(Config::default());
     let (_stalled, mut watcher, token) = stalled(&server, true).await;

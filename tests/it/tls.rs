@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::binary::{Daemon, Plain, Program, assert_lines, output, parlor, soon};
 use crate::client::TestServer;
 use crate::real_clients::{pipe, start};
-use crate::support::{Client, say, seat};
+use crate::support::{Client, pass, say, seat, seconds};
 
 /// How long a client may take for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -294,6 +294,25 @@ async fn who_has_ended_his_input_and_stays_gets_events() {
     server.stop().await;
     let rest = client.rest().await;
     assert!(rest.last().is_some_and(|line| line.starts_with("BYE shutdown ")), "{rest:?}");
+}
+
+// clause: STAY-1
+#[tokio::test]
+async fn who_stays_is_missed_when_the_system_finds_him_gone() {
+    let pair = Pair::new().await;
+    let server = pair.server();
+    let stream = pair.reach(server.address).await.expect("a connection");
+    stream.get_ref().0.set_zero_linger().expect("a reset at its end");
+    let mut client = Client::over(stream).greeted().await;
+    client.ask("STAY").await;
+    client.writer.end().await;
+    let is_there = || server.server.metrics().contains("parlor_connections 1\n");
+    tokio::time::pause();
+    pass(seconds(150)).await;
+    assert!(is_there());
+    drop(client);
+    pass(seconds(61)).await;
+    assert!(!is_there());
 }
 
 // clause: TLS-3
