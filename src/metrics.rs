@@ -81,6 +81,8 @@ limits! {
     Stall = "stall",
     /// How long a first line may take that has begun: the connection was ended.
     FirstCommand = "first-command",
+    /// Requests of a connection in a second: one was made to wait.
+    Requests = "requests",
     /// QR codes at one time: a request was made to wait, or to come again.
     QrCodes = "qr-codes",
     /// How long a TLS handshake or the head of a request may take: the connection was ended.

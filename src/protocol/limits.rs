@@ -160,6 +160,10 @@ pub const WEB_SOCKET_BUFFER_BYTES: usize = 1 << 10;
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// Bytes of a request's head.
 pub const HEADER_BYTES: usize = 8 << 10;
+/// Requests of a connection that are answered within [`REQUESTS_WINDOW`]; the next waits for its end.
+pub const REQUESTS: u32 = 100;
+/// The time over which requests are counted.
+pub const REQUESTS_WINDOW: Duration = Duration::from_secs(1);
 /// Bytes of a text that is made a QR code.
 pub const QR_BYTES: usize = 200;
 /// How long the bridge rests before each QR code; it makes one at a time for all who ask.

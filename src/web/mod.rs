@@ -20,6 +20,7 @@ use hyper::upgrade::Parts;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::debug;
 
@@ -29,7 +30,7 @@ pub(crate) use answer::not_https;
 pub(crate) use guard::Entrance;
 
 use crate::metrics::Limit;
-use crate::protocol::limits::{HEADER_BYTES, LINGER};
+use crate::protocol::limits::{HEADER_BYTES, LINGER, REQUESTS, REQUESTS_WINDOW};
 use crate::reception::{Admission, Reception};
 #[cfg(feature = "tls")]
 use crate::transport::{Meter, Sealed};
@@ -44,6 +45,14 @@ struct Caller {
     peer: SocketAddr,
     /// Its place among all connections, until its WebSocket takes it.
     place: Mutex<Option<Admission>>,
+    turns: Mutex<Turns>,
+}
+
+/// When a connection's requests are answered: some at once, and the next when a while has passed.
+struct Turns {
+    until: Instant,
+    /// Requests that may be answered until then.
+    left: u32,
 }
 
 /// What HTTP travels over.
@@ -81,7 +90,8 @@ pub(crate) async fn serve<S: Stream>(
             (None, Some(permit))
         }
     };
-    let caller = Caller { reception, entrance, peer, place: Mutex::new(place) };
+    let turns = Mutex::new(Turns::new(Instant::now()));
+    let caller = Caller { reception, entrance, peer, place: Mutex::new(place), turns };
     let reception = &caller.reception;
     let bridge =
         service_fn(|request| async { Ok::<_, Infallible>(caller.answer::<S>(request).await) });
@@ -115,9 +125,27 @@ pub(crate) async fn serve<S: Stream>(
     }
 }
 
+impl Turns {
+    fn new(from: Instant) -> Turns {
+        Turns { until: from + REQUESTS_WINDOW, left: REQUESTS }
+    }
+
+    /// When the next request is answered; `None` is at once. Each waits for those before it.
+    fn next(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let turn = (self.left == 0).then_some(self.until).filter(|turn| *turn > now);
+        if self.left == 0 || self.until <= now {
+            *self = Turns::new(turn.unwrap_or(now));
+        }
+        self.left -= 1;
+        turn
+    }
+}
+
 impl Caller {
     /// Finds the answer to a request.
     async fn answer<S: Stream>(&self, request: Request<Incoming>) -> Answer {
+        self.wait_for_turn().await;
         let config = self.reception.hub().config();
         let refused = guard::check_method(&request)
             .and_then(|()| guard::check_body(&request))
@@ -147,6 +175,15 @@ impl Caller {
             #[cfg(feature = "echo")]
             echo::PATH => self.upgrade::<S>(request),
             _ => answer::text(StatusCode::NOT_FOUND, "There is nothing here. The page is at /\n"),
+        }
+    }
+
+    /// A connection may send requests without waiting for their answers, and for ever.
+    async fn wait_for_turn(&self) {
+        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).next();
+        if let Some(turn) = turn {
+            self.reception.hub().metrics().reached(Limit::Requests);
+            tokio::time::sleep_until(turn).await;
         }
     }
 
@@ -216,5 +253,34 @@ impl Caller {
 
     fn take_place(&self) -> Option<Admission> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn past_100_requests_in_a_second_each_hundred_waits_a_second() {
+        let begin = Instant::now();
+        let mut turns = Turns::new(begin);
+        let mut waited = Vec::new();
+        for request in 0..5 * REQUESTS {
+            if let Some(turn) = turns.next() {
+                tokio::time::sleep_until(turn).await;
+                waited.push((request, begin.elapsed().as_secs()));
+            }
+        }
+        assert_eq!(waited, [(100, 1), (200, 2), (300, 3), (400, 4)]);
+        // Silence earns no more than that.
+        tokio::time::advance(100 * REQUESTS_WINDOW).await;
+        assert!((0..REQUESTS).all(|_| turns.next().is_none()));
+        assert_eq!(turns.next(), Some(Instant::now() + REQUESTS_WINDOW));
+        // Who asks now and then never waits.
+        let mut turns = Turns::new(Instant::now());
+        for _ in 0..5 * REQUESTS {
+            assert_eq!(turns.next(), None);
+            tokio::time::advance(REQUESTS_WINDOW / REQUESTS).await;
+        }
     }
 }

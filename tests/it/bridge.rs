@@ -406,6 +406,23 @@ async fn one_connection_serves_request_after_request() {
     http.assert_open().await;
 }
 
+/// One connection would else keep a core busy. Takes 2 s.
+#[tokio::test]
+async fn who_sends_hundreds_of_requests_at_once_gets_100_answers_a_second() {
+    let (server, address) = usual_bridge();
+    let mut http = Http::reach(address).await;
+    let began = Instant::now();
+    http.send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(201)).await;
+    for _ in 0..200 {
+        assert_eq!(http.answer(true).await.status, 200);
+    }
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(http.answer(true).await.status, 200);
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    limit_shows(&server, "requests", 2).await;
+    http.assert_open().await;
+}
+
 #[tokio::test]
 async fn other_paths_are_not_found() {
     let (_server, address) = usual_bridge();
