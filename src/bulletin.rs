@@ -148,3 +148,31 @@ impl Drop for Subscription {
         self.board.posts().subscribers.remove(self.slot);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// However fast an operator is, what waits for those who are slow has a bound.
+    // clause: OPER-4
+    #[tokio::test]
+    async fn who_is_slow_gets_the_latest_announcements() {
+        let bulletin = Bulletin::default();
+        let (operator, mut slow) = (bulletin.subscribe(), bulletin.subscribe());
+        let announced: Vec<_> = (0..3 * ANNOUNCEMENTS).map(|number| number.to_string()).collect();
+        for text in &announced {
+            assert_eq!(operator.announce(Line::of(text)), 1);
+        }
+        let mut heard = Vec::new();
+        poll_fn(|cx| {
+            while let Poll::Ready(News::Announcement(line)) = slow.poll_news(cx) {
+                heard.push(line.as_str().to_owned());
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(heard, announced[2 * ANNOUNCEMENTS..]);
+    }
+}
