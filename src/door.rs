@@ -313,10 +313,9 @@ mod locked {
         // clause: PACE-4
         #[tokio::test(start_paused = true)]
         async fn who_reads_slowly_what_tls_holds_is_not_ended() {
-            let mut config = Config::default();
-            config.stall = 10;
+            let config = Config { stall: 10, ..Config::default() };
             let reception = Reception::new(Hub::new(config));
-            let (server, mut client) = pair(1 << 10).await;
+            let (server, mut client) = pair(1 << 20, 1 << 10).await;
             let admission = reception.admit(None).unwrap();
             let talk = reception.clone().converse(server, None, admission);
             let talk = tokio::spawn(talk);

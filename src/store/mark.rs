@@ -65,10 +65,10 @@ impl Marker {
 
     /// Marks all that is committed. Where that fails the old mark stays, which asks for less.
     pub(super) fn set(&mut self, connection: &Connection) {
-        if let Err(why) = self.try_set(connection) {
-            if !std::mem::replace(&mut self.has_failed, true) {
-                tracing::warn!(%why, "the store's log can't be marked");
-            }
+        if let Err(why) = self.try_set(connection)
+            && !std::mem::replace(&mut self.has_failed, true)
+        {
+            tracing::warn!(%why, "the store's log can't be marked");
         }
     }
 

@@ -1,7 +1,7 @@
 // The page may be open for days: its log stays short, and whoever reads in it keeps the place.
 
 import assert from "node:assert/strict";
-import { create, scene, sees, shows, texts } from "./world.js";
+import { create, scene, sees, settled, shows, texts } from "./world.js";
 
 const LOG_MOST = 2000;       // entries; twice as many while somebody reads old ones
 const LONG = { timeout: 120_000 };
@@ -109,4 +109,20 @@ scene("What was taken out can be fetched again", async (world) => {
   await page.click("#pill");
   await has(page, LOG_MOST);
   assert.deepEqual(await texts(page), ["and so on"]);
+}, LONG);
+
+scene("A paste that is longer than the log is sent whole", async (world) => {
+  const page = await world.open();
+  const code = await create(page, "alice");
+  const bob = await world.netcat(code, "bob");
+  const lines = numbered(0, 1.2 * LOG_MOST);
+  // Chromium takes long to type so much.
+  await page.evaluate((text) => { document.querySelector("#input").value = text; }, lines.join("\n"));
+  await page.press("#input", "Enter");
+  await page.click("#question-yes");
+  await sees(page, lines.at(-1));
+  await settled(page);
+  assert.deepEqual(await bob.texts("alice"), lines);
+  await has(page, LOG_MOST);
+  assert.deepEqual(await texts(page), lines.slice(-LOG_MOST));
 }, LONG);
