@@ -29,6 +29,8 @@ pub(super) struct Marker {
     store: PathBuf,
     /// The log and the mark, once there was a commit.
     files: Option<(File, File)>,
+    /// As it was set last.
+    last: Option<Mark>,
     has_failed: bool,
 }
 
@@ -60,7 +62,7 @@ impl Mark {
 
 impl Marker {
     pub(super) fn new(store: &Path) -> Marker {
-        Marker { store: store.to_owned(), files: None, has_failed: false }
+        Marker { store: store.to_owned(), files: None, last: None, has_failed: false }
     }
 
     /// Marks all that is committed. Where that fails the old mark stays, which asks for less.
@@ -73,9 +75,7 @@ impl Marker {
     }
 
     fn try_set(&mut self, connection: &Connection) -> Result<(), Box<dyn std::error::Error>> {
-        // It does nothing but count.
-        let mut count = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
-        let frames = count.query_row([], |row| row.get(1))?;
+        let frames = frames(connection)?;
         let (log, mark) = match &mut self.files {
             Some(files) => files,
             files => files.insert(open(&self.store)?),
@@ -84,7 +84,32 @@ impl Marker {
         log.seek(SeekFrom::Start(wal::SALTS.start as u64))?;
         log.read_exact(&mut salts)?;
         mark.seek(SeekFrom::Start(0))?;
-        mark.write_all(&Mark { salts, frames }.to_bytes())?;
+        let now = Mark { salts, frames };
+        mark.write_all(&now.to_bytes())?;
+        self.last = Some(now);
+        Ok(())
+    }
+
+    /// Cuts off what a commit that failed has left behind the last one. Where only its sync has
+    /// failed it looks whole, and SQLite would take it after a kill.
+    pub(super) fn cut_log(&mut self, connection: &Connection) {
+        if let Err(why) = self.try_cut_log(connection) {
+            tracing::debug!(%why, "the store's log can't be cut");
+        }
+    }
+
+    fn try_cut_log(&mut self, connection: &Connection) -> Result<(), Box<dyn std::error::Error>> {
+        let frames = frames(connection)?;
+        let mut log =
+            OpenOptions::new().read(true).write(true).open(beside(&self.store, "-wal"))?;
+        let mut head = [0; wal::HEAD];
+        log.read_exact(&mut head)?;
+        let is_marked = self.last.is_some_and(|mark| mark.salts == head[wal::SALTS]);
+        // Where SQLite begins the log anew and hasn't written its head, all of it is marked.
+        let bytes = wal::bytes(&head, frames);
+        if (frames > 0 || !is_marked) && log.metadata()?.len() > bytes {
+            log.set_len(bytes)?;
+        }
         Ok(())
     }
 
@@ -97,6 +122,13 @@ impl Marker {
         }
         remove(&self.store)
     }
+}
+
+/// The frames of the log that are committed.
+fn frames(connection: &Connection) -> rusqlite::Result<u32> {
+    // It does nothing but count.
+    let mut count = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+    count.query_row([], |row| row.get(1))
 }
 
 /// The log and the mark of a store.

@@ -30,7 +30,7 @@ pub(super) enum Unfinished {
 }
 
 /// Bytes of the log's head, and of the head of each frame.
-const HEAD: usize = 32;
+pub(super) const HEAD: usize = 32;
 const FRAME_HEAD: usize = 24;
 /// Where the salts of the log stand in its head.
 pub(super) const SALTS: Range<usize> = 16..24;
@@ -101,6 +101,11 @@ fn frames(mut log: impl Read, mark: Option<Mark>) -> io::Result<Torn> {
         1 => Torn { damage: None, unfinished: Some(unfinished) },
         _ => damaged(&format!("{commits} commits in its log can't be read")),
     })
+}
+
+/// Bytes of a log with so many frames, by its head.
+pub(super) fn bytes(head: &[u8; HEAD], frames: u32) -> u64 {
+    HEAD as u64 + u64::from(frames) * (FRAME_HEAD as u64 + u64::from(word(head, 8)))
 }
 
 /// The next bytes; false if there are not so many.

@@ -167,6 +167,14 @@ impl Writer {
     }
 
     pub(super) fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        let written = self.try_write(batch);
+        if written.is_err() {
+            self.marker.cut_log(&self.connection);
+        }
+        written
+    }
+
+    fn try_write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
         let behavior = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         let mut changes = Changes::default();

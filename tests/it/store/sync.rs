@@ -6,9 +6,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
-use super::{Place, connect};
+use super::{Place, connect, kill};
 use crate::binary::{Daemon, run_by, signal};
 
 /// A system call that matters here.
@@ -49,6 +49,45 @@ fn calls(trace: &str) -> Vec<Call> {
 
 /// How long a hanging disk takes for each sync, in microseconds.
 const HANGS: u64 = 12_000_000;
+
+/// Makes every sync of a running daemon fail, or take its time.
+async fn inject(daemon: &Daemon, what: &str) -> Child {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=fdatasync,fsync", "-e"]);
+    strace.arg(format!("inject=fdatasync,fsync:{what}"));
+    strace.args(["-p", &daemon.process().to_string()]).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut strace = strace.spawn().expect("strace starts");
+    let mut said = BufReader::new(strace.stderr.take().expect("a pipe")).lines();
+    let attached = said.next_line().await.expect("a line").expect("a line");
+    assert!(attached.contains("attached"), "{attached}");
+    tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+    strace
+}
+
+// clause: STORE-2
+#[tokio::test]
+async fn what_could_not_be_synced_has_not_happened_after_a_kill_either() {
+    let place = Place::new();
+    let daemon = place.daemon().await;
+    let mut ann = connect(&daemon).await.join("LOBBY", "ann").await;
+    let token = ann.hold(60).await;
+    ann.ask("MSG before").await;
+    let strace = inject(&daemon, "error=EIO").await;
+    // All of it has been written to the log, each time less of it.
+    for times in [20, 5, 1] {
+        let text = "x".repeat(times * 90);
+        let reply = ann.ask(&format!("MSG {text}")).await.remove(0);
+        assert!(reply.starts_with("ERR MSG storage "), "{reply}");
+    }
+    daemon.signal("KILL");
+    drop(strace);
+    daemon.wait().await;
+    let daemon = place.daemon().await;
+    let resumed = connect(&daemon).await.ask(&format!("RESUME LOBBY {token} 0")).await;
+    assert!(resumed[0].ends_with(" ann before"), "{resumed:?}");
+    assert_eq!(resumed[1], "OK RESUME LOBBY ann 1 1 1 1");
+    kill(daemon).await;
+}
 
 #[tokio::test]
 async fn a_disk_that_hangs_keeps_the_server_from_ending_for_10_seconds_at_most() {
