@@ -4,10 +4,13 @@ use std::env::VarError;
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, warn};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use parlor::protocol::limits::LOG_LINES;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -17,10 +20,25 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// The log, which is written until this is dropped.
+pub(crate) struct Log {
+    lost: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        match self.lost.dropped_lines() {
+            0 => {}
+            lines => warn!(lines, "lines of this log are lost: nobody read them in time"),
+        }
+    }
+}
+
 /// Installs the logger; `RUST_LOG` says what is logged, `NO_COLOR` takes the colours away.
 ///
 /// Fails with a text for people if `RUST_LOG` can't be read.
-pub(crate) fn install(format: LogFormat, trace_wire: bool) -> Result<(), String> {
+pub(crate) fn install(format: LogFormat, trace_wire: bool) -> Result<Log, String> {
     let wanted = match std::env::var("RUST_LOG") {
         Err(VarError::NotUnicode(_)) => return Err("RUST_LOG is not UTF-8".to_owned()),
         wanted => wanted.unwrap_or_default(),
@@ -31,9 +49,12 @@ pub(crate) fn install(format: LogFormat, trace_wire: bool) -> Result<(), String>
         .map_err(|error| format!("RUST_LOG can't be read: {error}; try RUST_LOG=info"))?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let ansi = std::io::stderr().is_terminal() && !no_color;
-    // Where nobody reads the logs any more, the server goes on.
+    // Where nobody reads the logs any more, or for a while, the server goes on.
+    let writer = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES);
+    let (writer, guard) = writer.thread_name("parlor-log").finish(std::io::stderr());
+    let lost = writer.error_counter();
     let log = tracing_subscriber::fmt().log_internal_errors(false);
-    let log = log.with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_env_filter(filter).with_writer(writer);
     let tells_no_secret = filter_fn(tells_no_secret);
     match format {
         LogFormat::Text => log.with_ansi(ansi).finish().with(tells_no_secret).init(),
@@ -42,7 +63,7 @@ pub(crate) fn install(format: LogFormat, trace_wire: bool) -> Result<(), String>
             log.finish().with(tells_no_secret).init();
         }
     }
-    Ok(())
+    Ok(Log { lost, _writer: guard })
 }
 
 /// Whatever `RUST_LOG` says: other crates log what travels, the WebSocket's each frame. Of them

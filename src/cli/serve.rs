@@ -191,9 +191,10 @@ impl Serve {
             eprintln!("parlor: {text}");
             ExitCode::from(2)
         };
-        if let Err(text) = log::install(self.log_format, self.trace_wire) {
-            return usage(text);
-        }
+        let _log = match log::install(self.log_format, self.trace_wire) {
+            Ok(log) => log,
+            Err(text) => return usage(text),
+        };
         let settings = Sockets::take().and_then(|sockets| Ok((self.config(&sockets)?, sockets)));
         let (config, sockets) = match settings {
             Ok(settings) => settings,

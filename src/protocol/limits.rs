@@ -196,6 +196,9 @@ pub const GUESS_DELAY: Duration = Duration::from_secs(1);
 pub const GUESSERS: usize = 65_536;
 /// When there are so many, how often at most it is looked which of them can be forgotten.
 pub const GUESSERS_SWEEP: Duration = Duration::from_secs(1);
+/// Lines of the program's log that may wait to be written; past it they are lost, which is told at
+/// the end.
+pub const LOG_LINES: usize = 8192;
 /// Announcements kept for connections that are slow to take them.
 pub const ANNOUNCEMENTS: usize = 16;
 /// How long nothing must have come from a client for a stopping server to have it all.

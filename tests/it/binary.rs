@@ -210,7 +210,7 @@ impl Daemon {
 }
 
 /// Reads stderr line by line, so that the daemon never waits for a reader.
-fn gather(stderr: ChildStderr) -> watch::Receiver<String> {
+pub(crate) fn gather(stderr: ChildStderr) -> watch::Receiver<String> {
     let (all, reader) = watch::channel(String::new());
     tokio::spawn(async move {
         let mut stderr = BufReader::new(stderr);
@@ -223,7 +223,7 @@ fn gather(stderr: ChildStderr) -> watch::Receiver<String> {
     reader
 }
 
-fn read_ports(file: &Path, kind: &str) -> Vec<SocketAddr> {
+pub(crate) fn read_ports(file: &Path, kind: &str) -> Vec<SocketAddr> {
     let json = std::fs::read(file).expect("the ports file");
     let ports: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
     let lines = ports[kind].as_array().expect("a list of addresses");

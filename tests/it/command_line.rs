@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::binary::{Daemon, Plain, Program, assert_lines, fits, output, parlor, signal, soon};
+use crate::binary::{
+    Daemon, Plain, Program, assert_lines, fits, gather, output, parlor, read_ports, signal, soon,
+};
 use crate::support::{Client, web_socket};
 
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -789,6 +791,38 @@ async fn colours_are_for_terminals_and_for_those_who_want_them() {
         assert!(log.contains("connected"), "{log}");
         assert_eq!(log.contains("\x1b["), has_colours, "NO_COLOR={no_color:?}: {log:?}");
     }
+}
+
+/// As where somebody has typed Ctrl-S, or pages through them: the pipe stays open.
+#[tokio::test]
+async fn it_serves_on_while_nobody_reads_its_logs() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("ports.json");
+    let args = ["--listen", ANY_PORT, "--log-format", "json", "--trace-wire", "--ports-file"];
+    let mut child = parlor(&args).arg(&file).spawn().expect("started");
+    let mut stderr = child.stderr.take().expect("a pipe");
+    let mut first = [0; 20];
+    soon("a line", stderr.read_exact(&mut first)).await.expect("read");
+    let address = read_ports(&file, "line")[0];
+    // Of each line there are two in the log, and the pipe holds a few hundred.
+    let mut plain = Plain::in_lobby(address, "ann").await;
+    for _ in 0..100 {
+        plain.send(&"PING here\n".repeat(100)).await;
+        for _ in 0..100 {
+            assert_eq!(plain.line().await, "OK PING here\n");
+        }
+    }
+    // Now somebody reads them again, and what is new comes too.
+    let mut shown = gather(stderr);
+    while !shown.borrow().contains("\"reason\":\"quit\"") {
+        let mut plain = Plain::in_lobby(address, "ben").await;
+        plain.send("QUIT\n").await;
+        plain.rest().await;
+    }
+    signal("TERM", child.id().expect("it runs"));
+    assert!(soon("the end", child.wait()).await.expect("it ran").success());
+    while soon("the end of the logs", shown.changed()).await.is_ok() {}
+    assert!(shown.borrow().contains("lines of this log are lost"));
 }
 
 #[tokio::test]
