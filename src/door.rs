@@ -208,12 +208,10 @@ mod locked {
         use tokio_rustls::{TlsConnector, client};
 
         use super::*;
-        use crate::config::Config;
         use crate::protocol::limits::{
             LINE_BYTES, PACE_BYTES, READ_BYTES, TLS_AHEAD_BYTES, TLS_BUFFER_BYTES, TLS_PACE_BYTES,
         };
         use crate::protocol::{Ending, Framing};
-        use crate::room::Hub;
         use crate::transport::{Outbox, Received};
 
         type Pipe = Join<ReadHalf<SimplexStream>, WriteHalf<SimplexStream>>;
@@ -313,8 +311,7 @@ mod locked {
         // clause: PACE-4
         #[tokio::test(start_paused = true)]
         async fn who_reads_slowly_what_tls_holds_is_not_ended() {
-            let config = Config { stall: 10, ..Config::default() };
-            let reception = Reception::new(Hub::new(config));
+            let reception = Reception::usual();
             let (server, mut client) = pair(1 << 20, 1 << 10).await;
             let admission = reception.admit(None).unwrap();
             let talk = reception.clone().converse(server, None, admission);
@@ -324,7 +321,7 @@ mod locked {
             // It takes minutes; a record is some 40 of these.
             let stream = &mut client.get_mut().0;
             for _ in 0..30 {
-                tokio::time::sleep(Duration::from_secs(9)).await;
+                tokio::time::sleep(Duration::from_secs(29)).await;
                 stream.read_exact(&mut [0; 64]).await.unwrap();
             }
             assert!(!talk.is_finished());

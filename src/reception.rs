@@ -265,6 +265,14 @@ impl Reception {
 }
 
 #[cfg(test)]
+impl Reception {
+    /// One of a server that is set to nothing in particular.
+    pub(crate) fn usual() -> Reception {
+        Reception::new(Hub::new(Default::default()))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use tokio::io::DuplexStream;
 
@@ -274,7 +282,7 @@ mod tests {
     /// An idle connection is its task, its socket and its seat, and the task is the most of it.
     #[tokio::test]
     async fn the_task_of_a_connection_is_small() {
-        let reception = Reception::new(Hub::new(Default::default()));
+        let reception = Reception::usual();
         let (_there, here) = tokio::io::duplex(1);
         let admission = reception.admit(None).unwrap();
         let lines: LineStream<DuplexStream> = LineStream::new(here, true);
