@@ -15,7 +15,7 @@ use crate::transport::Socket;
 use crate::web;
 
 /// What is spoken on a port.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Door {
     Lines,
     #[cfg(feature = "web")]
@@ -24,7 +24,7 @@ pub(crate) enum Door {
 
 impl Door {
     /// What a connection is told for which the system has no file; nothing where TLS is spoken.
-    pub(crate) fn busy(&self, reception: &Reception) -> String {
+    pub(crate) fn busy(self, reception: &Reception) -> String {
         if reception.hub().config().speaks_tls() {
             return String::new();
         }
@@ -36,20 +36,13 @@ impl Door {
     }
 
     /// Lets in a connection that was accepted.
-    pub(crate) fn open(&self, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
+    pub(crate) fn open(self, reception: &Reception, stream: TcpStream, peer: SocketAddr) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &reception.hub().config().tls {
             // Who shakes hands has a place already, or one among those who are turned away.
             if let Some(place) = reception.find_place(peer) {
                 let (reception, tls) = (reception.clone(), tls.clone());
-                reception.clone().spawn(locked::open(
-                    self.clone(),
-                    reception,
-                    tls,
-                    place,
-                    stream,
-                    peer,
-                ));
+                reception.clone().spawn(locked::open(self, reception, tls, place, stream, peer));
             }
             return;
         }
@@ -58,7 +51,7 @@ impl Door {
             #[cfg(feature = "web")]
             Door::Web(entrance) => {
                 let socket = Socket::new(stream);
-                reception.spawn(web::serve(reception.clone(), entrance.clone(), socket, peer));
+                reception.spawn(web::serve(reception.clone(), entrance, socket, peer));
             }
         }
     }
@@ -114,7 +107,7 @@ mod locked {
             biased;
             () = reception.stopping() => return,
             // What a handshake needs is given back when it is done.
-            stream = Box::pin(shake_hands(&door, &reception, &tls, stream, peer)) => stream,
+            stream = Box::pin(shake_hands(door, &reception, &tls, stream, peer)) => stream,
         };
         let Some(stream) = stream.map(Box::new) else { return };
         match door {
@@ -141,7 +134,7 @@ mod locked {
 
     /// Waits for the client's first byte and, if that begins a handshake, for the rest of it.
     async fn shake_hands(
-        door: &Door,
+        door: Door,
         reception: &Reception,
         tls: &Tls,
         stream: TcpStream,
@@ -178,7 +171,7 @@ mod locked {
     }
 
     /// Tells a plain client how to come in.
-    async fn tell(door: &Door, mut stream: TcpStream) {
+    async fn tell(door: Door, mut stream: TcpStream) {
         let Ok(here) = stream.local_addr() else { return };
         let (host, port) = (here.ip().to_canonical(), here.port());
         let hint = match door {

@@ -16,7 +16,7 @@ use tracing::{debug, info, info_span};
 use crate::bulletin::Bulletin;
 use crate::metrics::Limit;
 #[cfg(feature = "web")]
-use crate::protocol::limits::QR_REST;
+use crate::protocol::limits::{QR_REST, QR_WAITING};
 use crate::protocol::limits::{STOP, TURNED_AWAY};
 use crate::room::{Hub, Visit, Visitors};
 use crate::session::{End, Opening, Session, turn_away};
@@ -37,6 +37,9 @@ struct Inner {
     /// Whose QR code is being made, and the line of those who wait for theirs.
     #[cfg(feature = "web")]
     qr_code: tokio::sync::Mutex<()>,
+    /// Requests for QR codes that may still come.
+    #[cfg(feature = "web")]
+    qr_codes: Semaphore,
     tasks: TaskTracker,
     /// The server takes nobody in any more.
     stopping: CancellationToken,
@@ -75,6 +78,8 @@ impl Reception {
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
             #[cfg(feature = "web")]
             qr_code: tokio::sync::Mutex::default(),
+            #[cfg(feature = "web")]
+            qr_codes: Semaphore::new(QR_WAITING),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -125,9 +130,13 @@ impl Reception {
         permit.map_err(|_| self.hub().metrics().reached(Limit::TurnedAway)).ok()
     }
 
-    /// Waits until one more QR code may be made, in the order of asking.
+    /// Waits until one more QR code may be made, in the order of asking. False if too many wait.
     #[cfg(feature = "web")]
-    pub(crate) async fn wait_for_qr_code(&self) {
+    pub(crate) async fn wait_for_qr_code(&self) -> bool {
+        let Ok(_waiting) = self.0.qr_codes.try_acquire() else {
+            self.hub().metrics().reached(Limit::QrCodes);
+            return false;
+        };
         let turn = match self.0.qr_code.try_lock() {
             Ok(turn) => turn,
             Err(_) => {
@@ -137,6 +146,7 @@ impl Reception {
         };
         tokio::time::sleep(QR_REST).await;
         drop(turn);
+        true
     }
 
     /// Talks with a connection, or tells it that there is no place.

@@ -168,8 +168,7 @@ pub const REQUESTS_WINDOW: Duration = Duration::from_secs(1);
 pub const QR_BYTES: usize = 200;
 /// How long the bridge rests before each QR code; it makes one at a time for all who ask.
 pub const QR_REST: Duration = Duration::from_millis(20);
-/// Requests for QR codes that may wait at one address of the bridge, the one whose code is made among
-/// them; further ones are told to come again. They wait on when their client is gone.
+/// Requests for QR codes that may wait, the one whose code is made among them; further ones are told to come again. They wait on when their client is gone.
 pub const QR_WAITING: usize = 32;
 
 // The server.

@@ -1,14 +1,10 @@
 //! Who may ask for what.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Request};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::protocol::limits::QR_WAITING;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,24 +20,16 @@ pub(super) enum Refused {
     BadUpgrade,
 }
 
-/// An address that the bridge listens on. Cheap to clone: every clone is the same.
-#[derive(Debug, Clone)]
+/// An address that the bridge listens on.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Entrance {
     /// Only this machine can come: a name that isn't of this machine is a trick.
     is_local: bool,
-    /// Requests for QR codes that may still wait.
-    qr_codes: Arc<Semaphore>,
 }
 
 impl Entrance {
     pub(crate) fn at(address: SocketAddr) -> Entrance {
-        let qr_codes = Arc::new(Semaphore::new(QR_WAITING));
-        Entrance { is_local: address.ip().is_loopback(), qr_codes }
-    }
-
-    /// Lets a request wait for its QR code; `None` if too many do.
-    pub(super) fn may_wait_for_qr_code(&self) -> Option<OwnedSemaphorePermit> {
-        self.qr_codes.clone().try_acquire_owned().ok()
+        Entrance { is_local: address.ip().is_loopback() }
     }
 }
 
@@ -60,7 +48,7 @@ pub(super) fn check_body(request: &Request<Incoming>) -> Result<(), Refused> {
 /// Against DNS rebinding: a page of elsewhere whose name suddenly means this machine.
 pub(super) fn check_host(
     request: &Request<Incoming>,
-    entrance: &Entrance,
+    entrance: Entrance,
     trust_proxy: bool,
 ) -> Result<(), Refused> {
     // Two of them may mean two things to a proxy and to this server (RFC 9112, 3.2).

@@ -149,7 +149,7 @@ impl Caller {
         let config = self.reception.hub().config();
         let refused = guard::check_method(&request)
             .and_then(|()| guard::check_body(&request))
-            .and_then(|()| guard::check_host(&request, &self.entrance, config.trust_proxy));
+            .and_then(|()| guard::check_host(&request, self.entrance, config.trust_proxy));
         let answer = match refused {
             Err(why) => answer::refusal(why),
             Ok(()) => self.route::<S>(request).await,
@@ -189,12 +189,10 @@ impl Caller {
 
     /// Makes a QR code, when those who asked before have theirs.
     async fn qr_code(&self, text: &str) -> Answer {
-        let Some(_permit) = self.entrance.may_wait_for_qr_code() else {
-            self.reception.hub().metrics().reached(Limit::QrCodes);
-            return answer::no_qr_code();
-        };
-        self.reception.wait_for_qr_code().await;
-        answer::qr_code(text)
+        match self.reception.wait_for_qr_code().await {
+            true => answer::qr_code(text),
+            false => answer::no_qr_code(),
+        }
     }
 
     /// Turns the connection into a WebSocket, and lets it into the rooms.
