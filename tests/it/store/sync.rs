@@ -5,8 +5,8 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 
 use super::{Place, connect, kill};
 use crate::binary::{Daemon, run_by, signal};
@@ -50,8 +50,8 @@ fn calls(trace: &str) -> Vec<Call> {
 /// How long a hanging disk takes for each sync, in microseconds.
 const HANGS: u64 = 12_000_000;
 
-/// Makes every sync of a running daemon fail, or take its time.
-async fn inject(daemon: &Daemon, what: &str) -> Child {
+/// Makes every sync of a running daemon fail, or take its time; the tracer, and what it says.
+async fn inject(daemon: &Daemon, what: &str) -> (Child, Lines<BufReader<ChildStderr>>) {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-e", "trace=fdatasync,fsync", "-e"]);
     strace.arg(format!("inject=fdatasync,fsync:{what}"));
@@ -60,8 +60,7 @@ async fn inject(daemon: &Daemon, what: &str) -> Child {
     let mut said = BufReader::new(strace.stderr.take().expect("a pipe")).lines();
     let attached = said.next_line().await.expect("a line").expect("a line");
     assert!(attached.contains("attached"), "{attached}");
-    tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
-    strace
+    (strace, said)
 }
 
 // clause: STORE-2
@@ -72,7 +71,8 @@ async fn what_could_not_be_synced_has_not_happened_after_a_kill_either() {
     let mut ann = connect(&daemon).await.join("LOBBY", "ann").await;
     let token = ann.hold(60).await;
     ann.ask("MSG before").await;
-    let strace = inject(&daemon, "error=EIO").await;
+    let (strace, mut said) = inject(&daemon, "error=EIO").await;
+    tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
     // All of it has been written to the log, each time less of it.
     for times in [20, 5, 1] {
         let text = "x".repeat(times * 90);
@@ -96,14 +96,7 @@ async fn a_disk_that_hangs_keeps_the_server_from_ending_for_10_seconds_at_most()
     let mut ann = connect(&daemon).await.join("LOBBY", "ann").await;
     let mut ben = connect(&daemon).await.join("LOBBY", "ben").await;
     ann.expect("JOINED ben").await;
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-e", "trace=fdatasync,fsync", "-e"]);
-    strace.arg(format!("inject=fdatasync,fsync:delay_enter={HANGS}"));
-    strace.args(["-p", &daemon.process().to_string()]).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut strace = strace.spawn().expect("strace starts");
-    let mut said = BufReader::new(strace.stderr.take().expect("a pipe")).lines();
-    let attached = said.next_line().await.expect("a line").expect("a line");
-    assert!(attached.contains("attached"), "{attached}");
+    let (_strace, mut said) = inject(&daemon, &format!("delay_enter={HANGS}")).await;
     ann.send("MSG Is it on the disk?").await;
     // The server has it, and its disk is busy with it.
     let call = said.next_line().await.expect("a line").expect("a line");
