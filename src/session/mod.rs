@@ -253,12 +253,13 @@ impl<T: Transport> Session<T> {
     /// is asked now and then, and finds that out by keep-alive.
     fn look_for_client(&mut self, cx: &mut Context<'_>) {
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(KEEPALIVE_IDLE)));
+        let mut is_due = false;
         while alarm.as_mut().poll(cx).is_ready() {
             alarm.as_mut().reset(Instant::now() + KEEPALIVE_IDLE);
-            if self.transport.has_failed() {
-                self.outbox.give_up();
-                self.stall = None;
-            }
+            is_due = true;
+        }
+        if is_due && self.transport.has_failed() {
+            self.give_up_output();
         }
     }
 
