@@ -1,7 +1,7 @@
 //! What the host of a room does, or an operator in his place.
 
 use super::members::Presence;
-use super::{Closed, Ordered, Refusal, Room, SeatKey, State, Undo};
+use super::{Before, Closed, Ordered, Refusal, Room, SeatKey, State, Undo};
 use crate::protocol::{Bye, ByeReason, Event, LeftReason, Name, NoticeKind};
 
 impl Room {
@@ -79,7 +79,8 @@ impl Room {
             let mut undo = Undo::Nothing;
             if is_change {
                 member.muted = muted;
-                undo = Undo::Muted { slot, entered: member.entered(), muted: !muted };
+                let before = Before::Muted(!muted, member.take_muting());
+                undo = Undo::Seat { slot, entered: member.entered(), before };
                 state.seat_changed(slot);
             }
             let promise = state.promise(key.generation, undo);

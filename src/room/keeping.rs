@@ -12,7 +12,8 @@ use std::sync::Arc;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::keeper::{Fate, Head, Promise, Record};
-use super::members::{Hold, Member};
+use super::members::Member;
+use super::undo::{Before, Undo};
 use super::{Closed, Refusal, Room, SeatKey, State};
 use crate::protocol::limits::UNKEPT_ENTRY_BYTES;
 use crate::protocol::{Line, Name, Time};
@@ -77,31 +78,6 @@ impl Unkept {
         };
         line + UNKEPT_ENTRY_BYTES
     }
-}
-
-/// How a change is taken back that could not be kept.
-#[derive(Debug)]
-pub(super) enum Undo {
-    /// It stands: who has left has left. Only that it isn't stored yet is told.
-    Nothing,
-    /// A room that nobody knows yet; who made it lets it go.
-    Founding,
-    Locked(bool),
-    Muted {
-        slot: usize,
-        entered: u64,
-        muted: bool,
-    },
-    Hold {
-        slot: usize,
-        entered: u64,
-        hold: Option<Box<Hold>>,
-    },
-    Name {
-        slot: usize,
-        entered: u64,
-        name: Name,
-    },
 }
 
 impl Room {
@@ -354,7 +330,7 @@ impl State {
                 *promised = true;
             }
         }
-        if let Undo::Name { slot, name, .. } = &undo {
+        if let Undo::Seat { slot, before: Before::Called(name), .. } = &undo {
             keeping.give_up(name, *slot);
         }
         let fate = Fate::default();
@@ -365,7 +341,9 @@ impl State {
     /// Whether a name or a mute is still to be kept: it may be taken back.
     pub(super) fn is_in_doubt(&self) -> bool {
         let undo = |unkept: &Unkept| match unkept.what {
-            What::Promise(_, Undo::Name { .. } | Undo::Muted { .. }) => true,
+            What::Promise(_, Undo::Seat { before: Before::Called(_) | Before::Muted(..), .. }) => {
+                true
+            }
             What::Promise(..) | What::Message { .. } | What::Line { .. } => false,
         };
         self.keeping.as_ref().is_some_and(|keeping| keeping.unkept.iter().any(undo))
@@ -419,7 +397,7 @@ impl State {
                 }
                 What::Line { line, .. } => log.push_presence(line, author),
                 What::Promise(fate, undo) => {
-                    if let Undo::Name { name, .. } = undo {
+                    if let Undo::Seat { before: Before::Called(name), .. } = undo {
                         keeping.forget_name(&name);
                     }
                     log.push_silent(author);
@@ -472,37 +450,6 @@ impl State {
         }
         self.sleepers.rouse();
     }
-
-    /// Takes one change back. False if it stands.
-    fn undo(&mut self, undo: Undo) -> bool {
-        match undo {
-            Undo::Nothing => return false,
-            Undo::Founding => {}
-            Undo::Locked(locked) => self.locked = locked,
-            Undo::Muted { slot, entered, muted } => {
-                if let Some(member) = self.members.entered_as(slot, entered) {
-                    member.muted = muted;
-                    member.forget_muting();
-                }
-            }
-            Undo::Hold { slot, entered, hold } => {
-                if self.members.entered_as(slot, entered).is_some() {
-                    self.members.disarm(slot);
-                    if let Some(hold) = hold {
-                        self.members.arm(slot, hold.token, hold.seconds);
-                    }
-                }
-            }
-            Undo::Name { slot, entered, name } => {
-                // Who has left since has left under his new name.
-                if self.members.entered_as(slot, entered).is_none() {
-                    return false;
-                }
-                self.members.rename(slot, name);
-            }
-        }
-        true
-    }
 }
 
 #[cfg(test)]
@@ -514,7 +461,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::protocol::limits::TOTAL_UNKEPT_BYTES;
-    use crate::protocol::{Event, HistoryRange, LeftReason, Text};
+    use crate::protocol::{Event, HistoryRange, LeftReason, NoticeKind, Text};
     use crate::room::{Hub, Keeper, Refusal, Seat, Visit};
 
     /// A hub with a keeper who keeps nothing until he is told to.
@@ -675,6 +622,30 @@ mod tests {
         let mut heads = records.try_iter().map(|record| (record.head.seats, record.seats.len()));
         assert!(heads.all(|(told, seats)| told == seats as u64));
         drop(jo);
+    }
+
+    #[tokio::test]
+    async fn whom_the_host_could_not_unmute_is_told_that_he_is_muted() {
+        let (hub, records) = hub();
+        let (sam, mut kim) = two(&hub, &records);
+        kim.hold(9).unwrap();
+        keep_all(&records);
+        heard(&mut kim);
+        let mute = |muted| sam.mute(true, &"kim".parse_name(), muted).unwrap();
+        mute(true);
+        keep_all(&records);
+        sam.tell("kim", "hello").await.unwrap();
+        mute(false);
+        records.try_recv().unwrap().not_kept();
+        let events = heard(&mut kim);
+        assert!(matches!(events[0], Event::Notice { kind: NoticeKind::Muted, .. }), "{events:?}");
+        assert!(matches!(events[1..], [Event::Tell { .. }]), "{events:?}");
+        mute(false);
+        keep_all(&records);
+        mute(true);
+        records.try_recv().unwrap().not_kept();
+        let events = heard(&mut kim);
+        assert!(matches!(events[..], [Event::Notice { kind: NoticeKind::Unmuted, .. }]));
     }
 
     #[tokio::test]

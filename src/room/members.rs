@@ -258,11 +258,21 @@ impl Member {
         self.entered
     }
 
-    /// Drops what waits for him about being muted or not.
-    pub(crate) fn forget_muting(&mut self) {
-        self.mailbox.retain(|private| {
-            !matches!(private.notice, Some(NoticeKind::Muted | NoticeKind::Unmuted))
-        });
+    /// Takes out what waits for him about being muted or not.
+    pub(crate) fn take_muting(&mut self) -> Option<Private> {
+        let is_muting = |private: &Private| {
+            matches!(private.notice, Some(NoticeKind::Muted | NoticeKind::Unmuted))
+        };
+        let at = self.mailbox.iter().position(is_muting)?;
+        self.mailbox.remove(at)
+    }
+
+    /// Puts a notice back that was taken out. Who is away isn't told.
+    pub(crate) fn put_back(&mut self, notice: Private) {
+        if self.is_here() {
+            let at = self.mailbox.partition_point(|other| other.place < notice.place);
+            self.mailbox.insert(at, notice);
+        }
     }
 
     pub(crate) fn is_here(&self) -> bool {
@@ -273,15 +283,10 @@ impl Member {
         self.mailbox.iter().filter(|private| private.notice.is_none()).count()
     }
 
-    /// Puts a notice into the mailbox in place of what it makes untrue. Who is away isn't told.
+    /// Puts a notice into the mailbox in place of one of its kind. Who is away isn't told.
     pub(crate) fn notify(&mut self, place: u64, kind: NoticeKind, line: Line) {
         if self.is_here() {
-            let about_muting = |kind| matches!(kind, NoticeKind::Muted | NoticeKind::Unmuted);
-            self.mailbox.retain(|private| {
-                private.notice.is_none_or(|other| {
-                    other != kind && !(about_muting(other) && about_muting(kind))
-                })
-            });
+            self.mailbox.retain(|private| private.notice != Some(kind));
             self.mailbox.push_back(Private { place, line, notice: Some(kind) });
         }
     }

@@ -24,6 +24,8 @@ mod sleepers;
 mod sync;
 mod talk;
 mod timetable;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a store takes back"))]
+mod undo;
 mod visitors;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -37,7 +39,7 @@ use hub::WeakHub;
 #[cfg(feature = "sqlite")]
 pub(crate) use keeper::Record;
 pub(crate) use keeper::{Head, Keeper, KeptRoom, KeptSeat, Promise};
-use keeping::{Keeping, Undo};
+use keeping::Keeping;
 pub(crate) use log::Cursor;
 use log::Log;
 pub(crate) use members::SeatKey;
@@ -51,6 +53,7 @@ pub use seat::{Said, Seat};
 use sleepers::Sleepers;
 use sync::{Mutex, MutexGuard};
 use timetable::{Appointment, Ending, Timetable};
+use undo::{Before, Undo};
 pub(crate) use visitors::{Unentered, Visit, Visitors};
 
 use crate::config::Config;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::members::{Member, Private};
-use super::{Ordered, Promise, Refusal, Room, Said, SeatKey, State, Undo, Unmet};
+use super::{Before, Ordered, Promise, Refusal, Room, Said, SeatKey, State, Undo, Unmet};
 use crate::metrics::Limit;
 use crate::protocol::limits::{TELL_BYTES, TELLS_WAITING};
 use crate::protocol::{Event, HistoryRange, Line, Name, Text, TokenHash, User};
@@ -131,7 +131,7 @@ impl Room {
             state.members.rename(key.slot, name.clone());
             state.seat_changed(key.slot);
             let entered = state.members.get(key.slot).map_or(0, Member::entered);
-            let undo = Undo::Name { slot: key.slot, entered, name: old };
+            let undo = Undo::Seat { slot: key.slot, entered, before: Before::Called(old) };
             Ok((name, state.promise(key.generation, undo)))
         })
     }
@@ -143,7 +143,7 @@ impl Room {
             let (entered, hold) = (member.entered(), member.hold.take());
             state.members.arm(key.slot, token, seconds);
             state.seat_changed(key.slot);
-            let undo = Undo::Hold { slot: key.slot, entered, hold };
+            let undo = Undo::Seat { slot: key.slot, entered, before: Before::Armed(hold) };
             Ok(((), state.promise(key.generation, undo)))
         })
     }
