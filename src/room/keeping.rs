@@ -139,17 +139,29 @@ impl Room {
     }
 
     pub(super) fn hand_over(&self, state: &mut State) {
+        if let Some(record) = self.record(state) {
+            if !self.shared.keeper.as_ref().is_some_and(|keeper| keeper.keep(record)) {
+                state.take_back();
+            }
+        } else if state.keeping.as_ref().is_some_and(|keeping| keeping.outstanding == 0) {
+            state.reveal(u64::MAX);
+        }
+    }
+
+    /// What is to be kept still of a room that hands over nothing any more.
+    pub(crate) fn last_record(&self) -> Option<Record> {
+        let mut state = self.lock_state();
+        state.begin_change();
+        self.record(&mut state)
+    }
+
+    /// What the change under way leaves to be kept, if that is anything.
+    fn record(&self, state: &mut State) -> Option<Record> {
         let head = state.head(self);
         let is_gone = matches!(state.closed, Some(Closed::Empty | Closed::ByHost));
-        let State { keeping: Some(keeping), members, .. } = state else { return };
+        let State { keeping: Some(keeping), members, .. } = state else { return None };
         let place_in_queue = keeping.place_in_queue.take();
-        let record = keeping.has_changed(head, is_gone).then(|| self.this.upgrade()).flatten();
-        let Some(room) = record else {
-            if keeping.outstanding == 0 {
-                state.reveal(u64::MAX);
-            }
-            return;
-        };
+        let room = keeping.has_changed(head, is_gone).then(|| self.this.upgrade()).flatten()?;
         let all_seats = keeping.head.is_none();
         let slots = std::mem::take(&mut keeping.changed);
         let slots = if all_seats { members.armed().collect() } else { slots };
@@ -162,7 +174,7 @@ impl Room {
         let messages = messages.collect();
         (keeping.head, keeping.is_gone) = (Some(head), is_gone);
         keeping.outstanding += 1;
-        let record = Record {
+        Some(Record {
             room,
             epoch: keeping.epoch,
             place: state.log.end().place + keeping.unkept.len() as u64,
@@ -175,10 +187,7 @@ impl Room {
             all_seats,
             _place_in_queue: place_in_queue,
             is_settled: false,
-        };
-        if !self.shared.keeper.as_ref().is_some_and(|keeper| keeper.keep(record)) {
-            state.take_back();
-        }
+        })
     }
 }
 

@@ -43,15 +43,15 @@ impl Writer {
 }
 
 impl Simulated {
-    /// One commit of what has gathered, if that is anything. False at the end.
+    /// One commit of what has gathered, if that is anything. False after the last.
     async fn turn(&mut self) -> bool {
         let commit = (self.commit)();
         let half = (commit.unwrap_or_else(|time| time) / 2).max(SHORTEST);
         sleep(half).await;
         self.writer.patience();
-        let batch = match self.records.try_recv() {
-            Ok(first) => batch(first, &self.records),
-            Err(TryRecvError::Disconnected) => return false,
+        let (batch, is_last) = match self.records.try_recv() {
+            Ok(first) => (batch(first, &self.records), false),
+            Err(TryRecvError::Disconnected) => (self.writer.last_batch(), true),
             Err(TryRecvError::Empty) => return true,
         };
         if !batch.is_empty() {
@@ -61,6 +61,6 @@ impl Simulated {
             sleep(half).await;
             self.writer.settle(batch, written);
         }
-        true
+        !is_last
     }
 }

@@ -86,6 +86,8 @@ impl Writer {
             while let Some(batch) = self.gather(&records) {
                 self.keep(batch);
             }
+            let batch = self.last_batch();
+            self.keep(batch);
             self.close();
             drop(end);
         };
@@ -120,6 +122,11 @@ impl Writer {
             *trouble = Trouble { retry_at: now + STORE_RETRY, failed: false };
         }
         Some(trouble.retry_at - now)
+    }
+
+    /// At the end, what could not be written until now. It is tried once more: nobody will later.
+    pub(super) fn last_batch(&self) -> Vec<Record> {
+        self.again.values().filter_map(|room| room.last_record()).collect()
     }
 
     /// Writes a batch with one commit: all of it or nothing.
@@ -190,6 +197,10 @@ impl Writer {
 
     /// Closes the file, with all in it that was in the log.
     fn close(self) {
+        if !self.again.is_empty() {
+            let rooms = self.again.len();
+            warn!(rooms, "who has left these rooms last, or closed them, is not stored");
+        }
         if let Err(why) = self.marker.remove() {
             warn!(%why, "the mark of the store's log can't be removed");
         }
@@ -331,6 +342,26 @@ mod tests {
             assert_eq!(writer.again.len(), 0);
             assert_eq!(Arc::strong_count(&room), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_tried_once_more_at_the_end() {
+        let (hub, records, mut writer) = writer();
+        let mut sam = hub.join("LOBBY", "sam").unwrap();
+        sam.hold(9).unwrap();
+        let batch: Vec<_> = records.try_iter().collect();
+        writer.write(&batch).unwrap();
+        writer.settle(batch, Ok(()));
+        drop(sam);
+        writer.settle(records.try_iter().collect(), Err(full()));
+        hub.close_keeper();
+        for last in [Err(full()), Ok(())] {
+            let batch = writer.last_batch();
+            assert_eq!(batch.len(), 1);
+            assert!(batch[0].all_seats && batch[0].seats.is_empty());
+            writer.settle(batch, last);
+        }
+        assert_eq!(writer.last_batch().len(), 0);
     }
 
     #[tokio::test]

@@ -120,6 +120,36 @@ async fn who_is_put_out_while_the_disk_is_full_is_out_and_it_is_stored_however_m
         () = others => {}
     }
     kill(daemon).await;
+    assert_out(&place, &code, &token, &closed).await;
+}
+
+// clause: STORE-2
+#[tokio::test]
+async fn who_was_put_out_last_is_out_after_a_stop_if_the_disk_has_room_then() {
+    let place = Place::new();
+    let daemon = Daemon::spawn(growing(&place)).await;
+    let (mut ann, mut ben, code, token) = hosted(&daemon, "ann", "ben").await;
+    let (mut sam, mut kim, closed, _) = hosted(&daemon, "sam", "kim").await;
+    may_grow(&daemon, false);
+    assert!(ann.ask("KICK ben").await[0].starts_with("ERR KICK storage Done, "));
+    ben.expect("BYE kicked ").await;
+    sam.send("CLOSE").await;
+    sam.expect("ERR CLOSE storage Done, ").await;
+    for client in [&mut ben, &mut sam, &mut kim] {
+        client.rest().await;
+    }
+    drop((ben, sam, kim));
+    daemon.terminate();
+    ann.expect("NOTICE shutdown ").await;
+    may_grow(&daemon, true);
+    drop(ann);
+    let (status, stderr) = daemon.wait().await;
+    assert!(status.success() && !stderr.contains("is not stored"), "{stderr}");
+    assert_out(&place, &code, &token, &closed).await;
+}
+
+/// After a restart one room is as it was but for ben, and one is closed.
+async fn assert_out(place: &Place, code: &str, token: &str, closed: &str) {
     let daemon = place.daemon().await;
     let mut ben = connect(&daemon).await;
     let reply = ben.ask(&format!("RESUME {code} {token} 0")).await.remove(0);
