@@ -285,6 +285,15 @@ impl Room {
         self.change(|state| state.close(Closed::Shutdown));
     }
 
+    /// Whether a seat is armed and this connection's, in a room that goes on.
+    fn can_resume(&self, key: SeatKey) -> bool {
+        let state = self.lock_state();
+        let member =
+            state.members.get(key.slot).filter(|member| member.generation == key.generation);
+        let is_armed = member.is_some_and(|member| member.hold.is_some());
+        is_armed && !matches!(state.closed, Some(Closed::Empty | Closed::ByHost))
+    }
+
     fn was_entered(&self) -> bool {
         self.lock_state().entered
     }

@@ -262,16 +262,36 @@ impl Seat {
     }
 
     /// Messages of one's own that were ordered and not met in the log yet: what became of each.
+    /// Who can come back is told of none ahead of one that he hasn't got: he'd never ask for that.
     pub(crate) async fn take_unmet(&mut self) -> Vec<Result<Said, Refusal>> {
-        let unmet = std::mem::take(&mut self.reading.unmet);
-        if let Some(last) = unmet.back() {
+        if let Some(last) = self.reading.unmet.back() {
             self.room.kept(last.promise.place).await;
         }
-        let outcome = |Unmet { said, promise }| match promise.is_broken() {
-            true => Err(Refusal::Storage),
-            false => Ok(said),
-        };
-        unmet.into_iter().map(outcome).collect()
+        let can_resume = self.can_resume();
+        let mut last = self.reading.next.id;
+        let mut outcomes = Vec::new();
+        while let Some(Unmet { said, promise }) = self.reading.unmet.pop_front_if(|unmet| {
+            !can_resume || unmet.said.id == last + 1 || unmet.promise.is_broken()
+        }) {
+            outcomes.push(match promise.is_broken() {
+                true => Err(Refusal::Storage),
+                false => {
+                    last = said.id;
+                    Ok(said)
+                }
+            });
+        }
+        outcomes
+    }
+
+    /// Whether messages of one's own are not told of yet.
+    pub(crate) fn has_unmet(&self) -> bool {
+        !self.reading.unmet.is_empty()
+    }
+
+    /// Whether the seat will be there for a `RESUME` when its connection has ended.
+    pub(crate) fn can_resume(&self) -> bool {
+        self.room.can_resume(self.key)
     }
 
     /// Whether something that was ordered is still to be kept.

@@ -67,25 +67,32 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Answers every message that was ordered, though not all is read that comes before it.
-    pub(super) async fn answer_messages(&mut self) {
-        let Some(seat) = &mut self.seat else { return };
-        for said in seat.take_unmet().await {
+    /// Answers every message that was ordered, though not all is read that comes before it. False if
+    /// the rest of them is not answered, nor is what follows it: `RESUME` tells of them.
+    pub(super) async fn answer_messages(&mut self) -> bool {
+        let Some(seat) = &mut self.seat else { return true };
+        let said = seat.take_unmet().await;
+        let is_all = !seat.has_unmet();
+        for said in said {
             match said {
                 Ok(said) => self.say(&Reply::from(said)),
                 Err(why) => self.reject(&Reject::new(Verb::Msg, why.code(), why.to_string())),
             }
         }
+        is_all
     }
 
     /// The last words, in the order in which they must be said; then the stream is closed.
     pub(super) async fn part(&mut self, end: &End) {
         let asked_for = matches!(end, End::Quit | End::Eof);
+        // Who comes back gets no reply ahead of a message that he is to ask for then.
+        let can_resume = self.seat.as_ref().is_some_and(|seat| !asked_for && seat.can_resume());
+        let is_cut = can_resume && self.outbox.cut_backlog();
         if !asked_for {
             self.outbox.drop_backlog();
         }
-        self.answer_messages().await;
-        if matches!(end, End::Shutdown) {
+        let is_all = !is_cut && self.answer_messages().await;
+        if is_all && matches!(end, End::Shutdown) {
             self.refuse_rest();
         }
         if let Some(seat) = self.seat.take() {

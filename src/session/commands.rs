@@ -426,8 +426,10 @@ impl<T: Transport> Session<T> {
             Ok((value, promise)) => {
                 match self.catch_up(promise.place).await {
                     // It is done, and is answered before the end.
-                    Err(End::Shutdown | End::Gone(_)) => {
-                        self.answer_messages().await;
+                    Err(end @ (End::Shutdown | End::Gone(_))) => {
+                        if !self.answer_messages().await {
+                            return Err(end);
+                        }
                         if let Some(seat) = &self.seat {
                             seat.kept(promise.place).await;
                         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join_all;
 use parlor::{Clock, Disk, Refusal};
 use rusqlite::Connection;
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use super::{Place, connect, kill};
 use crate::binary::parlor;
 use crate::client::TestServer;
-use crate::support::{Client, first_field, message, pass, say, seat, seconds, settle};
+use crate::support::{Client, first_field, message, number, pass, say, seat, seconds, settle};
 
 // clause: STORE-3
 #[tokio::test]
@@ -243,6 +244,53 @@ async fn lines_that_each_wait_for_the_disk_are_answered_at_the_end() {
     };
     assert_eq!((answers("MSG"), answers("PING")), (60, 60));
     assert!(lines.last().is_some_and(|line| line.starts_with("BYE shutdown ")));
+}
+
+// clause: MSG-2, BYE-3, RESUME-2
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_was_told_of_no_message_ahead_of_those_before_it() {
+    for is_stopped in [false, true] {
+        let place = Place::new();
+        let mut config = place.config();
+        config.disk = Disk::new(|| Ok(seconds(1)));
+        let mut server = TestServer::start(config);
+        let ann = seat(&server, "ann");
+        let mut ben = Client::pipe(&server, 512).await.patient().join("LOBBY", "ben").await;
+        let token = ben.hold(60).await;
+        // While his first is stored, more is said than the pipe holds; his second comes behind it.
+        ben.writer.bytes(b"MSG mine\nPING\nMSG mine too\nPING\n").await;
+        settle().await;
+        let text = "x".repeat(500);
+        join_all((0..5).map(|_| ann.say(&text))).await;
+        settle().await;
+        let rest = if is_stopped {
+            let stopping = tokio::spawn(server.stop());
+            // It has no time for more then.
+            pass(seconds(4)).await;
+            let rest = ben.rest().await;
+            stopping.await.expect("it ends");
+            server = place.server();
+            rest
+        } else {
+            pass(seconds(30)).await;
+            ben.rest().await
+        };
+        let bye = if is_stopped { "BYE shutdown " } else { "BYE slow " };
+        assert!(rest.last().is_some_and(|line| line.starts_with(bye)), "{rest:?}");
+        // A client that takes every id for seen that it is told of.
+        let ids = rest.iter().filter(|line| line.starts_with("MSG ")).map(|line| message(line).0);
+        let own =
+            rest.iter().filter(|line| line.starts_with("OK MSG ")).map(|line| number(line, 2));
+        let mut seen: Vec<_> = ids.chain(own).collect();
+        let last = seen.iter().max().copied().unwrap_or(0);
+        let mut ben = Client::pipe(&server, 1 << 20).await.patient();
+        let resumed = ben.ask(&format!("RESUME LOBBY {token} {last}")).await;
+        let (reply, replay) = resumed.split_last().expect("a reply");
+        assert!(reply.starts_with("OK RESUME LOBBY ben 7 ") && reply.ends_with(" 2"), "{reply}");
+        seen.extend(replay.iter().map(|line| message(line).0));
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7], "{rest:?}");
+    }
 }
 
 // clause: LIMIT-8, STORE-3
