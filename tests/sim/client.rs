@@ -40,6 +40,8 @@ pub(crate) enum What {
     Resume {
         was_certain: bool,
     },
+    /// Of a seat that has ended.
+    DeadToken,
     /// Who must be there.
     Who {
         certain: Vec<(SeatId, String)>,
@@ -68,6 +70,8 @@ pub(crate) struct Client {
     /// Data lines of the oldest command that is not answered.
     pub(crate) data: Vec<String>,
     pub(crate) sitting: Option<Sitting>,
+    /// The last armed seat that has ended, with its token.
+    pub(crate) dead: Option<(SeatId, RoomKey, String)>,
 }
 
 impl Client {
@@ -94,6 +98,7 @@ impl Client {
             reads_since: Duration::ZERO,
             data: Vec::new(),
             sitting: None,
+            dead: None,
         }
     }
 
@@ -250,8 +255,19 @@ impl Client {
     }
 
     pub(crate) fn give_up_seat(&mut self) {
-        if let Some(sitting) = self.sitting.take() {
-            self.witness.borrow_mut().seat(sitting.seat).is_over = true;
+        if let Some(Sitting { seat, room, token, .. }) = self.sitting.take() {
+            self.witness.borrow_mut().seat(seat).is_over = true;
+            self.dead = token.map(|token| (seat, room, token)).or(self.dead.take());
+        }
+    }
+
+    /// Tries the token of a seat that has ended. It opens nothing.
+    async fn try_dead_token(&mut self) {
+        let Some((seat, room, token)) = self.dead.take() else { return };
+        let is_dead = self.witness.borrow().is_dead(seat, self.life);
+        if is_dead && room.world == self.plan.world_of(self.life) {
+            self.send("RESUME", &format!(" {} {token} 0", room.code), What::DeadToken);
+            self.until_answered().await;
         }
     }
 
@@ -270,6 +286,7 @@ impl Client {
             let arguments = format!(" {} {token} {}", room.code, sitting.last);
             self.send("RESUME", &arguments, What::Resume { was_certain });
         } else {
+            self.try_dead_token().await;
             let world = self.plan.world_of(self.life);
             let known = self.witness.borrow().board.clone();
             let known: Vec<_> = known.into_iter().filter(|room| room.world == world).collect();

@@ -8,6 +8,10 @@ pub(crate) struct Counts {
     pub(crate) expired: u64,
     pub(crate) gaps: u64,
     pub(crate) crashes: u64,
+    /// Lives of a server that was told to stop, and had ended before its crash.
+    pub(crate) stops: u64,
+    /// Commands that a stopping server had no time for.
+    pub(crate) late: u64,
     pub(crate) replaced: u64,
     /// Seats that outlived a crash, and were taken again; those that did not.
     pub(crate) outlived: u64,
@@ -22,6 +26,8 @@ pub(crate) struct Counts {
     pub(crate) retried: u64,
     /// Rooms that somebody came back to first.
     pub(crate) reopened: u64,
+    /// Tokens of seats that had ended, and opened nothing.
+    pub(crate) dead_tokens: u64,
 }
 
 impl Counts {
@@ -35,14 +41,29 @@ impl Counts {
         self.all().iter().all(|count| **count > 0)
     }
 
-    fn all(&mut self) -> [&mut u64; 15] {
+    fn all(&mut self) -> [&mut u64; 18] {
         let Counts { said, heard, resumed, expired, gaps, crashes, replaced, .. } = self;
-        let Counts {
-            outlived, forgotten, stored, dropped, unsaid, undone, retried, reopened, ..
-        } = self;
+        let Counts { outlived, forgotten, stored, dropped, unsaid, undone, retried, .. } = self;
+        let Counts { reopened, stops, late, dead_tokens, .. } = self;
         [
-            said, heard, resumed, expired, gaps, crashes, replaced, outlived, forgotten, stored,
-            dropped, unsaid, undone, retried, reopened,
+            said,
+            heard,
+            resumed,
+            expired,
+            gaps,
+            crashes,
+            replaced,
+            outlived,
+            forgotten,
+            stored,
+            dropped,
+            unsaid,
+            undone,
+            retried,
+            reopened,
+            stops,
+            late,
+            dead_tokens,
         ]
     }
 }

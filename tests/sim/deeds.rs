@@ -3,7 +3,7 @@
 use crate::client::{Client, What, now};
 use crate::sitting::message_of;
 use crate::wire::{Came, Wire};
-use crate::witness::{RoomKey, STALL};
+use crate::witness::RoomKey;
 
 impl Client {
     pub(crate) fn join(&mut self, room: RoomKey) {
@@ -119,12 +119,17 @@ impl Client {
 
     /// Reads nothing for a while.
     async fn stall(&mut self) {
-        let ticks = self.dice.pick(&[5, 20, 60, 400]);
+        let longest = 400;
+        let ticks = match self.plan.stall_ticks() {
+            // It ends where the server has just lost its patience.
+            stall if stall < longest && self.dice.percent(20) => stall + self.dice.within(0..=20),
+            _ => self.dice.pick(&[5, 20, 60, longest]),
+        };
         let mut time = self.plan.ticks(ticks);
         if self.plan.is_calm {
-            // Past 30 seconds the server ends the connection, and the simulated network loses the
+            // Some time the server ends the connection, and the simulated network loses the
             // end of a stream that is full.
-            time = time.min(STALL / 2);
+            time = time.min(self.plan.stall / 2);
         }
         let end = now() + time;
         self.note("stalls");
@@ -181,7 +186,7 @@ impl Client {
         let Some(seat) = self.sitting.as_ref().filter(|sitting| sitting.token.is_some()) else {
             return;
         };
-        let (seat, old) = (seat.seat, self.wire.take());
+        let (seat, old, life) = (seat.seat, self.wire.take(), self.life);
         self.break_off("takes over");
         self.connect().await;
         self.enter().await;
@@ -189,14 +194,14 @@ impl Client {
         let resumed = now_on.filter(|sitting| sitting.seat == seat);
         let room = resumed.map(|sitting| sitting.room.clone());
         if let Some(old) = old {
-            self.hear_out(old, room).await;
+            self.hear_out(old, life, room).await;
             self.reads_since = now();
         }
     }
 
     /// The old connection to a seat that is resumed hears nothing but the truth, and in the end
     /// why it ends.
-    async fn hear_out(&mut self, mut old: Wire, room: Option<RoomKey>) {
+    async fn hear_out(&mut self, mut old: Wire, life: u64, room: Option<RoomKey>) {
         let mut is_told = room.is_none();
         while room.is_some() && old.exchange(self.plan.patience(), false).await == Came::Something {
             while let Some(line) = old.line() {
@@ -206,7 +211,13 @@ impl Client {
                 if let (Some(room), Some((id, message))) = (&room, message_of(&line)) {
                     witness.message(room, id, message);
                 } else if line.starts_with("BYE ") {
-                    let is_right = line.starts_with("BYE replaced ");
+                    let is_right = match line.split(' ').nth(1) {
+                        Some("replaced") => true,
+                        // Before that it may have been too slow, or the server have stopped.
+                        Some("slow") => !self.plan.is_calm,
+                        Some("shutdown") => witness.is_stopping(life),
+                        _ => false,
+                    };
                     witness.hold_true(is_right, || format!("to a replaced one: {line}"));
                     witness.counts.replaced += 1;
                     is_told = true;

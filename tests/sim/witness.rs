@@ -46,7 +46,8 @@ pub(crate) struct Seat {
     pub(crate) is_answered: bool,
     /// Its owner has given it up.
     pub(crate) is_over: bool,
-    /// Since then it is known to have ended, in the life of the server that went on.
+    /// Since then it is known to have ended, in the life of the server that went on. Who is kicked is
+    /// told so before it is stored: then it is later.
     ended_at: Option<Duration>,
     /// The life in which it had ended, or was not armed, when the server crashed.
     past: Option<u64>,
@@ -76,6 +77,11 @@ pub(crate) struct Witness {
     /// Rooms that somebody was in when the server crashed: they wait for their people. With how
     /// many have asked to enter since.
     waiting: BTreeMap<RoomKey, u64>,
+    /// Lives in which the server was told to stop, and the one that has ended by itself.
+    stopping: BTreeSet<u64>,
+    ended_life: Option<(u64, Duration)>,
+    /// Rooms with a seat that a stop has left as it was.
+    shut_down: BTreeSet<RoomKey>,
     /// Codes that clients have told each other.
     pub(crate) board: Vec<RoomKey>,
     complaints: Vec<String>,
@@ -84,8 +90,6 @@ pub(crate) struct Witness {
     pub(crate) counts: Counts,
 }
 
-/// How long a server waits at least for a client that reads nothing (PACE-4).
-pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// How long a server holds armed seats after a restart (STORE-3).
 const RESTART_HOLD: Duration = Duration::from_secs(600);
 /// Lines of the trace that a complaint is shown with.
@@ -102,6 +106,9 @@ impl Witness {
             seats: Vec::new(),
             closing: BTreeSet::new(),
             waiting: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            ended_life: None,
+            shut_down: BTreeSet::new(),
             board: Vec::new(),
             complaints: Vec::new(),
             trace: DefaultHasher::new(),
@@ -227,12 +234,39 @@ impl Witness {
         self.closing.contains(room)
     }
 
+    /// The server is told to stop.
+    pub(crate) fn stop(&mut self) {
+        self.stopping.insert(self.life());
+    }
+
+    /// It has stopped.
+    pub(crate) fn has_ended(&mut self) {
+        self.ended_life = Some((self.life(), now()));
+        self.counts.stops += 1;
+    }
+
+    /// Somebody in a room was told at the end of his connection that the server stops.
+    pub(crate) fn was_shut_down(&mut self, room: &RoomKey, life: u64) {
+        if self.plan.is_stored && life == self.life() {
+            self.shut_down.insert(room.clone());
+        }
+    }
+
+    /// Whether the server was told to stop in some life.
+    pub(crate) fn is_stopping(&self, life: u64) -> bool {
+        self.stopping.contains(&life)
+    }
+
     /// The server has lost its power. What was stored outlives it.
     pub(crate) fn crash(&mut self, now: Duration) {
         let life = self.life();
         self.counts.crashes += 1;
-        let is_kept = self.plan.is_kept(now);
+        let is_kept = match self.ended_life {
+            Some((ended, at)) if ended == life => self.plan.is_kept(at, true),
+            _ => self.plan.is_kept(now, false),
+        };
         self.waiting.retain(|_, asked| *asked == 0);
+        self.waiting.extend(std::mem::take(&mut self.shut_down).into_iter().map(|room| (room, 0)));
         for id in 0..self.seats.len() {
             if self.is_seated(id, now) {
                 self.waiting.insert(self.seats[id].room.clone(), 0);
@@ -241,7 +275,8 @@ impl Witness {
             let seat = &mut self.seats[id];
             seat.is_broken = true;
             seat.was_alive_at.insert(life, seat.alive_at);
-            if !seat.hold_sent || (seat.ended_at.is_some() && is_kept) {
+            let is_over = seat.ended_at.is_some_and(|at| at <= now);
+            if !seat.hold_sent || (is_over && is_kept) {
                 seat.past.get_or_insert(life);
             }
             // Where its end was not stored it is back.
@@ -256,7 +291,7 @@ impl Witness {
     fn is_seated(&self, seat: SeatId, now: Duration) -> bool {
         let seat = &self.seats[seat];
         let may_be_gone = seat.is_over || seat.is_broken || seat.quit_sent || seat.kick_sent;
-        let is_here = seat.is_answered && now < seat.alive_at + STALL;
+        let is_here = seat.is_answered && now < seat.alive_at + self.plan.stall;
         self.plan.is_stored && is_here && !may_be_gone && !self.is_closing(&seat.room)
     }
 
@@ -281,6 +316,11 @@ impl Witness {
     /// Which life of the server goes on, or was the last.
     fn life(&self) -> u64 {
         self.counts.crashes + 1
+    }
+
+    /// Whether a seat has ended that was known to, so that its token opens nothing in a life.
+    pub(crate) fn is_dead(&self, seat: SeatId, life: u64) -> bool {
+        self.seats[seat].is_past(life) || life == self.life() && self.seats[seat].ended_at.is_some()
     }
 
     /// Somebody was told in some life that a seat has ended.
@@ -338,11 +378,12 @@ impl Witness {
         let slack = self.plan.slack();
         let alive_at = *seat.was_alive_at.get(&life).unwrap_or(&seat.alive_at);
         let is_over_time = |hold| now + slack >= alive_at + Duration::from_secs(hold);
+        let is_stalled = !self.plan.is_calm && now + slack >= alive_at + self.plan.stall;
         let is_right = match reason {
             "quit" => seat.quit_sent,
             "eof" => (seat.eof_sent || seat.is_broken) && seat.hold.is_none(),
             "kicked" => seat.kick_sent,
-            "lost" => seat.hold.map_or(seat.is_broken, is_over_time),
+            "lost" => seat.hold.map_or(seat.is_broken || is_stalled, is_over_time),
             _ => false,
         };
         let seat = format!("{seat:?}");

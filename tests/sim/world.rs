@@ -2,16 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use parlor::{Clock, Config, Origin, Random, RoomCode, Server};
+use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 use turmoil::net::TcpListener;
 
-use crate::client::Client;
+use crate::client::{Client, now};
 use crate::counts::Counts;
 use crate::dice::Dice;
 use crate::disk::{Disk, Spell};
@@ -29,6 +31,8 @@ pub(crate) struct Plan {
     capacity: usize,
     /// The longest way of a segment, in ticks.
     latency: u64,
+    /// How long the server waits for a client that reads nothing (PACE-4).
+    pub(crate) stall: Duration,
     /// The weather is fair, and nobody is slowed: every answer comes soon.
     pub(crate) is_calm: bool,
     /// The server stores its rooms: they outlive it.
@@ -57,6 +61,8 @@ const MOST_TICKS: u64 = 4000;
 const RETRY: Duration = Duration::from_millis(500);
 /// A server tells its lives apart by the seconds of `HELLO`.
 const FIRST_HOLD: u64 = 30;
+/// A server that is told to stop has ended then.
+const LONGEST_STOP: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
 enum Weather {
@@ -68,6 +74,8 @@ enum Weather {
     CutUp,
     CutDown,
     Repair,
+    /// The server is told to stop; it may have ended when it crashes, or not.
+    Stop,
     Crash,
     Restart,
     /// The clock on the wall is set by so many seconds.
@@ -83,6 +91,7 @@ impl Plan {
             slowest_commit: dice.pick(&[2, 6, if is_calm { 6 } else { 40 }]),
             spells: Vec::new(),
             failing: dice.pick(&[100, 50]),
+            stall: Duration::from_secs(30),
             tick: Duration::from_millis(dice.pick(&[5, 20, 100])),
             clients: dice.within(2..=5),
             history: dice.pick(&[3, 20, 1000]),
@@ -91,6 +100,10 @@ impl Plan {
             // The way there and back is shorter than a closing server waits (1 s).
             latency: dice.pick(&[1, 4, if is_calm { 4 } else { 15 }]),
         };
+        if !is_calm && dice.percent(50) {
+            // Longer than any weather lasts.
+            plan.stall = Duration::from_secs(plan.ticks(200).as_secs());
+        }
         if is_stored && !is_calm {
             plan.spells = plan.draw_spells(dice);
         }
@@ -110,16 +123,22 @@ impl Plan {
     /// Whether something may have failed to be stored within this time.
     pub(crate) fn may_fail(&self, from: Duration, to: Duration) -> bool {
         // What is ordered behind a commit that fails goes with it.
-        let (slack, commit) = (self.slack(), self.ticks(self.slowest_commit));
+        let (slack, commit) = (self.slack(), self.commits(1));
         let mut spells = self.spells.iter();
         spells.any(|(begin, end)| *begin <= to + slack && from <= *end + commit + slack)
     }
 
     /// Whether all is stored that anybody has seen until now: since a spell it has been tried
-    /// again.
-    pub(crate) fn is_kept(&self, now: Duration) -> bool {
-        let again = RETRY + self.ticks(2 * self.slowest_commit);
+    /// again, as it is at the end.
+    pub(crate) fn is_kept(&self, now: Duration, has_ended: bool) -> bool {
+        let retry = if has_ended { Duration::ZERO } else { RETRY };
+        let again = retry + self.commits(2);
         !self.may_fail(now.saturating_sub(again), now)
+    }
+
+    /// The longest that so many commits take, one after another.
+    pub(crate) fn commits(&self, commits: u64) -> Duration {
+        self.ticks(commits * self.slowest_commit)
     }
 
     /// How much two hosts' clocks may differ.
@@ -134,6 +153,10 @@ impl Plan {
 
     pub(crate) fn ticks(&self, ticks: u64) -> Duration {
         self.tick * ticks as u32
+    }
+
+    pub(crate) fn stall_ticks(&self) -> u64 {
+        (self.stall.as_millis() / self.tick.as_millis()) as u64
     }
 
     pub(crate) fn calm_from(&self) -> Duration {
@@ -174,7 +197,8 @@ pub(crate) fn run(seed: u64) -> Outcome {
         .enable_random_order()
         .build();
     let skew = Arc::new(AtomicI64::new(0));
-    house(&mut sim, &plan, &witness, skew.clone(), dice.fork());
+    let stop = Rc::new(RefCell::new(CancellationToken::new()));
+    house(&mut sim, &plan, &witness, (skew.clone(), stop.clone()), dice.fork());
     for number in 1..=plan.clients {
         let (plan, witness, vanished) = (plan.clone(), witness.clone(), vanished.clone());
         let client = Client::new(number, plan, dice.fork(), witness, vanished);
@@ -188,7 +212,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
             forecast.pop_if(|(at, _, _)| plan.ticks(*at) <= sim.elapsed())
         {
             witness.borrow_mut().note(format!("{:?} {weather:?} {client}", sim.elapsed()));
-            turn(&mut sim, plan.clients, client, weather, &skew, &witness);
+            turn(&mut sim, plan.clients, client, weather, (&skew, &stop), &witness);
         }
         match sim.step() {
             Ok(false) if witness.borrow().has_complaints() => break Ok(()),
@@ -212,7 +236,7 @@ fn house(
     sim: &mut Sim<'_>,
     plan: &Rc<Plan>,
     witness: &Rc<RefCell<Witness>>,
-    skew: Arc<AtomicI64>,
+    (skew, stop): (Arc<AtomicI64>, Rc<RefCell<CancellationToken>>),
     mut dice: Dice,
 ) {
     let lives = Rc::new(Cell::new(0));
@@ -223,25 +247,47 @@ fn house(
         lives.set(lives.get() + 1);
         let mut config = config(&plan, lives.get(), skew.clone(), dice.clone());
         disk.iter().for_each(|disk| disk.put_into(&mut config, &plan));
-        let witness = witness.clone();
+        let token = CancellationToken::new();
+        *stop.borrow_mut() = token.clone();
+        let (plan, witness) = (plan.clone(), witness.clone());
         async move {
             let server = Server::bind(config)?;
-            tokio::task::spawn_local(server.clone().serve(pending()));
+            let stopping = token.clone().cancelled_owned();
+            let serving = tokio::task::spawn_local(server.clone().serve(stopping));
             let listener = TcpListener::bind(("0.0.0.0", crate::PORT)).await?;
-            loop {
-                let (stream, address) = listener.accept().await?;
-                let mut origin = Origin::default();
-                (origin.address, origin.telnet) = (Some(address), true);
-                let conversation = server.attach_from(stream, origin);
-                let witness = witness.clone();
-                tokio::task::spawn_local(async move {
-                    if conversation.await.is_err_and(|error| error.is_panic()) {
-                        witness.borrow_mut().complain("a conversation has panicked".into());
-                    }
-                });
+            tokio::select! {
+                biased;
+                () = token.cancelled() => {}
+                failed = accept(&server, &listener, &witness) => return Ok(failed?),
             }
+            drop(listener);
+            let told = now();
+            let has_ended = serving.await.is_ok() && now() <= told + LONGEST_STOP + plan.slack();
+            witness.borrow_mut().hold_true(has_ended, || format!("told to stop at {told:?}"));
+            witness.borrow_mut().has_ended();
+            pending().await
         }
     });
+}
+
+/// Talks with everybody who comes.
+async fn accept(
+    server: &Server,
+    listener: &TcpListener,
+    witness: &Rc<RefCell<Witness>>,
+) -> io::Result<()> {
+    loop {
+        let (stream, address) = listener.accept().await?;
+        let mut origin = Origin::default();
+        (origin.address, origin.telnet) = (Some(address), true);
+        let conversation = server.attach_from(stream, origin);
+        let witness = witness.clone();
+        tokio::task::spawn_local(async move {
+            if conversation.await.is_err_and(|error| error.is_panic()) {
+                witness.borrow_mut().complain("a conversation has panicked".into());
+            }
+        });
+    }
 }
 
 fn config(plan: &Plan, life: u64, skew: Arc<AtomicI64>, dice: Arc<Mutex<Dice>>) -> Config {
@@ -250,6 +296,7 @@ fn config(plan: &Plan, life: u64, skew: Arc<AtomicI64>, dice: Arc<Mutex<Dice>>) 
     config.hold = FIRST_HOLD + life;
     config.history = plan.history as usize;
     config.rate = plan.rate;
+    config.stall = plan.stall.as_secs();
     // After a restart codes that were used may be given out again: so long ones never are.
     config.code_length = 10;
     config.lobby = RoomCode::lobby(crate::LOBBY).ok();
@@ -286,15 +333,11 @@ fn forecast(plan: &Plan, dice: &mut Dice) -> Vec<(u64, u64, Weather)> {
     }
     if !plan.is_stored && dice.percent(30) {
         let at = dice.within(100..=STORMY_TICKS - 50);
-        forecast.push((at, 0, Weather::Crash));
-        forecast.push((at + dice.within(1..=40), 0, Weather::Restart));
+        end_life(at, dice, &mut forecast);
     }
     let mut at = dice.within(60..=300);
     while plan.is_stored && at <= STORMY_TICKS - 50 {
-        forecast.push((at, 0, Weather::Crash));
-        at += dice.within(1..=40);
-        forecast.push((at, 0, Weather::Restart));
-        at += dice.within(20..=300);
+        at = end_life(at, dice, &mut forecast) + dice.within(20..=300);
     }
     if dice.percent(30) {
         let seconds = dice.pick(&[-3600, -1, 3600]);
@@ -303,12 +346,24 @@ fn forecast(plan: &Plan, dice: &mut Dice) -> Vec<(u64, u64, Weather)> {
     forecast
 }
 
+/// Ends a life of the server; returns when the next begins.
+fn end_life(mut at: u64, dice: &mut Dice, forecast: &mut Vec<(u64, u64, Weather)>) -> u64 {
+    if dice.percent(40) {
+        forecast.push((at, 0, Weather::Stop));
+        at += dice.pick(&[1, 10, 50, 150]);
+    }
+    forecast.push((at, 0, Weather::Crash));
+    at += dice.within(1..=40);
+    forecast.push((at, 0, Weather::Restart));
+    at
+}
+
 fn turn(
     sim: &mut Sim<'_>,
     clients: u64,
     client: u64,
     weather: Weather,
-    skew: &AtomicI64,
+    (skew, stop): (&AtomicI64, &RefCell<CancellationToken>),
     witness: &Rc<RefCell<Witness>>,
 ) {
     let client = format!("c{client}");
@@ -320,6 +375,10 @@ fn turn(
         Weather::CutUp => sim.partition_oneway(client, "server"),
         Weather::CutDown => sim.partition_oneway("server", client),
         Weather::Repair => sim.repair(client, "server"),
+        Weather::Stop => {
+            witness.borrow_mut().stop();
+            stop.borrow().cancel();
+        }
         Weather::Crash => {
             // As when the power goes: nothing is sent any more. The order in which a runtime drops
             // its tasks, and so their sockets, is not the same in each run.
