@@ -27,6 +27,14 @@ impl Client {
 
     /// Something that members do.
     pub(crate) async fn act(&mut self) {
+        // Where commits fail, what several do at once is taken back together.
+        if self.plan.may_fail(now(), now()) && self.dice.percent(30) {
+            self.hold();
+            if self.dice.percent(50) {
+                self.nick();
+            }
+            self.rule(&["KICK", "KICK", "MUTE", "UNMUTE"]);
+        }
         match self.dice.within(0..=99) {
             0..=34 => (0..self.dice.within(1..=6)).for_each(|_| self.say()),
             35..=44 => self.who(),
@@ -35,7 +43,7 @@ impl Client {
             59..=62 => self.nick(),
             63..=66 => self.tell(),
             67..=70 => self.send("PING", "", What::Nothing),
-            71..=73 => self.rule(),
+            71..=73 => self.rule(&["KICK", "MUTE", "UNMUTE"]),
             74..=79 => self.stall().await,
             80..=84 => self.break_off("breaks off"),
             85..=86 => self.half_close().await,
@@ -91,7 +99,7 @@ impl Client {
     }
 
     /// What hosts do; who is none tries it now and then.
-    fn rule(&mut self) {
+    fn rule(&mut self, verbs: &[&'static str]) {
         let Some(sitting) = &self.sitting else { return };
         if !sitting.is_host && !self.dice.percent(10) {
             return;
@@ -102,7 +110,7 @@ impl Client {
             return self.send("CLOSE", "", What::Nothing);
         }
         let Some(name) = self.somebody().filter(|name| name.starts_with('c')) else { return };
-        let verb = self.dice.pick(&["KICK", "MUTE", "UNMUTE"]);
+        let verb = self.dice.pick(verbs);
         self.witness.borrow_mut().rule_sent(&room, &name, |seat| match verb {
             "KICK" => seat.kick_sent = true,
             _ => seat.mute_sent = true,
