@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::time::Sleep;
 
@@ -110,12 +109,13 @@ impl<T: Transport> Session<T> {
             None => {}
         }
         // Who has read nothing for long will not begin now.
-        let patience = match end {
-            End::Slow(_) | End::Idle | End::Shutdown => LINGER,
-            _ => Duration::from_secs(self.hub.config().stall),
-        };
+        let is_hurried = matches!(end, End::Slow(_) | End::Idle | End::Shutdown);
+        self.stall = None;
         let last_words = poll_fn(|cx| self.poll_last_words(cx));
-        let _ = tokio::time::timeout(patience, last_words).await;
+        match is_hurried {
+            true => drop(tokio::time::timeout(LINGER, last_words).await),
+            false => last_words.await,
+        }
         // What was given up may have been half written.
         let is_written = self.outbox.is_empty() && !self.outbox.is_broken();
         let _ = tokio::time::timeout(LINGER, self.transport.close(is_written)).await;
@@ -123,8 +123,7 @@ impl<T: Transport> Session<T> {
 }
 
 impl<T: Transport> Session<T> {
-    /// Writes everything that waits. While it does, it counts as all that waits for those who don't
-    /// read.
+    /// Writes everything that waits, unless the client doesn't read.
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.transport.poll_send(cx, &mut self.outbox) {
@@ -145,15 +144,13 @@ impl<T: Transport> Session<T> {
         if self.transport.take_progress() {
             stall.begin_again(&self.outbox);
         }
-        match stall.poll(cx, &self.outbox) {
-            Poll::Ready(Limit::Replies) => {
-                self.hub.metrics().reached(Limit::Replies);
-                self.give_up_output();
-                Poll::Ready(())
-            }
-            // How long the last words may take is another's business.
-            _ => Poll::Pending,
+        let limit = ready!(stall.poll(cx, &self.outbox));
+        // A stall is counted where it ends the conversation, which has ended.
+        if limit == Limit::Replies {
+            self.hub.metrics().reached(limit);
         }
+        self.give_up_output();
+        Poll::Ready(())
     }
 }
 

@@ -376,3 +376,27 @@ async fn lines_of_a_broken_connection_run_at_its_pace_for_as_long_as_a_stall_may
     let took = start.elapsed();
     assert!((seconds(29)..seconds(32)).contains(&took), "{took:?}");
 }
+
+// clause: PACE-4
+#[tokio::test(start_paused = true)]
+async fn who_reads_his_last_words_slowly_gets_them_all_and_who_reads_none_is_let_go() {
+    let server = TestServer::start(Config::default());
+    for reads in [true, false] {
+        let mut client = Client::pipe(&server, 64).await.patient();
+        client.send("HELP").await;
+        client.send("QUIT").await;
+        pass(seconds(10)).await;
+        if reads {
+            let mut lines = Vec::new();
+            while let Some(line) = client.reader.line().await {
+                lines.push(line);
+                pass(seconds(10)).await;
+            }
+            assert_eq!(lines[lines.len() - 2], "OK QUIT");
+            assert!(lines.last().is_some_and(|line| line.starts_with("BYE quit ")), "{lines:?}");
+        } else {
+            pass(seconds(21)).await;
+            assert!(!String::from_utf8_lossy(&client.reader.all().await).contains("BYE"));
+        }
+    }
+}
