@@ -6,12 +6,13 @@
 mod closing;
 mod commands;
 mod end;
+mod execute;
+mod output;
 mod pace;
 mod stall;
 mod wire;
 
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -24,16 +25,16 @@ use tokio::time::{Instant, Sleep};
 use crate::bulletin::{News, Subscription};
 use crate::config::Config;
 use crate::metrics::Limit;
-use crate::protocol::limits::{FLUSH_BYTES, KEEPALIVE_IDLE, LINE_BYTES, STOP_QUIET, TEXT_BYTES};
-use crate::protocol::{ErrorCode, Event, LeftReason, Line, NoticeKind, Reject, Reply, Verb};
-use crate::room::{Cursor, Ended, Followed, Hub, Outlet, Refusal, Seat, Sink, Visit};
-use crate::transport::{Answer, Outbox, Received, Socket, Transport};
+use crate::protocol::limits::{KEEPALIVE_IDLE, LINE_BYTES, STOP_QUIET, TEXT_BYTES};
+use crate::protocol::{LeftReason, NoticeKind};
+use crate::room::{Cursor, Ended, Followed, Hub, Outlet, Seat, Visit};
+use crate::transport::{Answer, Outbox, Received, Transport};
 use closing::Stop;
 pub(crate) use closing::turn_away;
 pub(crate) use end::End;
+use output::deliver;
 use pace::Pace;
 use stall::Stall;
-use wire::trace;
 
 /// One connection's conversation.
 pub(crate) struct Session<T> {
@@ -319,167 +320,10 @@ impl<T: Transport> Session<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes everything that waits.
-    async fn flush(&mut self) -> Result<(), End> {
-        poll_fn(|cx| self.poll_flush(cx)).await
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        loop {
-            match self.transport.poll_send(cx, &mut self.outbox) {
-                Poll::Ready(Ok(0)) => break,
-                Poll::Ready(Ok(written)) => {
-                    self.count_written(written as u64);
-                    self.stall = None;
-                }
-                // From now on output counts as written: what was received runs all the same.
-                Poll::Ready(Err(_)) => {
-                    self.give_up_output();
-                    break;
-                }
-                Poll::Pending => return self.poll_blocked(cx).map(Err),
-            }
-        }
-        if !self.outbox.is_broken() && self.stall.as_ref().is_none_or(|stall| !stall.is_put_off) {
-            self.stall = None;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// The client doesn't read. What it has not begun to get stays in the log.
-    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mut is_put_off = false;
-        if let Some(seat) = &mut self.seat {
-            if let Some(cursor) = self.outbox.take_back() {
-                seat.go_to(cursor);
-                is_put_off = self.outbox.is_empty();
-            }
-            if let Some(gone) = seat.gone() {
-                return Poll::Ready(gone.into());
-            }
-        }
-        if let Poll::Ready(end) = self.poll_stopping(cx) {
-            return Poll::Ready(end);
-        }
-        let stall = self.stall.get_or_insert_with(|| {
-            self.hub.metrics().reached(Limit::SendBuffer);
-            Box::new(Stall::new(&self.hub, &self.outbox))
-        });
-        if self.transport.take_progress() {
-            stall.begin_again(&self.outbox);
-        }
-        stall.is_put_off |= is_put_off;
-        let limit = ready!(stall.poll(cx, &self.outbox));
-        if limit == Limit::Replies {
-            self.give_up_output();
-        }
-        Poll::Ready(End::Slow(limit))
-    }
-
-    /// Gives up what waits for a client who doesn't read, or can't, his last words too.
-    fn give_up_output(&mut self) {
-        self.outbox.give_up();
-        self.stall = None;
-    }
-
     fn hear(&mut self, news: News) {
         match news {
             News::Announcement(line) => self.share(line),
             News::Stopping => self.begin_to_stop(),
         }
-    }
-
-    /// Takes from the log up to a place.
-    async fn catch_up(&mut self, place: u64) -> Result<(), End> {
-        loop {
-            // What is taken next tells the log that the lines before it are written.
-            if self.outbox.has_entries() {
-                self.flush().await?;
-            }
-            let Some(seat) = &mut self.seat else { return Ok(()) };
-            seat.follow(place, |followed| deliver(&self.hub, &mut self.outbox, followed))?;
-            if seat.has_reached(place) {
-                return Ok(());
-            }
-            if seat.must_wait_for(place) {
-                self.flush().await?;
-                if let Some(seat) = &self.seat {
-                    seat.kept(place).await;
-                }
-            }
-        }
-    }
-
-    async fn flush_if_much(&mut self) -> Result<(), End> {
-        if self.outbox.len() > FLUSH_BYTES { self.flush().await } else { Ok(()) }
-    }
-
-    fn count_written(&mut self, bytes: u64) {
-        self.counts.bytes_out += bytes;
-        self.hub.metrics().bytes_out.add(bytes);
-    }
-
-    /// Answers a line with an error.
-    fn reject(&mut self, reject: &Reject) {
-        count_refusal(&self.hub, reject);
-        self.say(reject);
-    }
-
-    /// Adds a line of this connection's own to the outbox.
-    fn say(&mut self, line: &impl Display) {
-        trace(&self.hub, ">", line);
-        self.outbox.line(line);
-    }
-
-    /// Adds a line to the outbox that others get as well.
-    fn share(&mut self, line: Line) {
-        trace(&self.hub, ">", &line.as_str());
-        self.outbox.shared(line, None);
-    }
-
-    fn notice(&mut self, kind: NoticeKind, text: &'static str) {
-        self.say(&Event::Notice { kind, text: text.into() });
-    }
-}
-
-fn count_refusal(hub: &Hub, reject: &Reject) {
-    hub.metrics().refusals.add(1);
-    if reject.code == ErrorCode::Storage {
-        hub.metrics().reached(Limit::Storage);
-    }
-}
-
-/// Puts what a reader follows into his outbox.
-fn deliver(hub: &Hub, outbox: &mut Outbox<Cursor>, followed: Followed<'_>) {
-    hub.metrics().deliveries.add(1);
-    let (line, at) = match followed {
-        Followed::Entry(line, at) => (line, Some(at)),
-        Followed::Line(line) => (line, None),
-        Followed::Own(said) => {
-            let reply = Reply::from(said);
-            trace(hub, ">", &reply);
-            return outbox.line(&reply);
-        }
-        Followed::Unkept => {
-            let why = Refusal::Storage;
-            let reject = Reject::new(Verb::Msg, why.code(), why.to_string());
-            count_refusal(hub, &reject);
-            trace(hub, ">", &reject);
-            return outbox.line(&reject);
-        }
-        Followed::Gap(messages) => {
-            hub.metrics().gaps.add(1);
-            let gap = Event::Gap { messages };
-            trace(hub, ">", &gap);
-            return outbox.line(&gap);
-        }
-    };
-    trace(hub, ">", &line.as_str());
-    outbox.shared(line.clone(), at);
-}
-
-impl Sink for Socket {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        Socket::try_write(self, bytes)
     }
 }
