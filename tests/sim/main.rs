@@ -10,6 +10,7 @@ mod counts;
 mod deeds;
 mod dice;
 mod disk;
+mod refusals;
 mod resuming;
 mod sitting;
 mod wire;
