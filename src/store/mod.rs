@@ -8,6 +8,8 @@ pub mod fuzzing;
 #[cfg(feature = "sqlite")]
 mod mark;
 #[cfg(feature = "sqlite")]
+mod place;
+#[cfg(feature = "sqlite")]
 mod rows;
 #[cfg(feature = "sqlite")]
 mod salvage;
@@ -85,8 +87,7 @@ pub(crate) fn open(
     let next_room = loaded.rooms.iter().map(|room| room.number + 1).max().unwrap_or(1);
     let (keeper, records) = Keeper::new(next_room.max(loaded.next_room));
     let (end, ended) = oneshot::channel();
-    let marker = mark::Marker::new(file);
-    let writer = writer::Writer::new(connection, marker, &loaded.rooms, loaded.next_room);
+    let writer = writer::Writer::new(connection, file, &loaded.rooms, loaded.next_room);
     let started = match disk.0.clone() {
         None => writer.start(records, end).map_err(Kind::Io),
         Some(commit) => writer.simulate(records, end, commit).map_err(Kind::Sqlite),

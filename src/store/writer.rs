@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
@@ -14,7 +15,9 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::mark::Marker;
+use super::place::Place;
 use super::rows;
+use super::sqlite::leave_log;
 use crate::protocol::limits::{STORE_BATCH, STORE_RETRY};
 use crate::room::{Head, KeptRoom, Record, Room};
 
@@ -22,6 +25,7 @@ use crate::room::{Head, KeptRoom, Record, Room};
 pub(super) struct Writer {
     pub(super) connection: Connection,
     marker: Marker,
+    place: Place,
     written: Written,
     /// Rooms of which something could not be written, in an order that is the same in each run.
     again: BTreeMap<u64, Arc<Room>>,
@@ -63,13 +67,14 @@ const TRIM: u64 = 64;
 impl Writer {
     pub(super) fn new(
         connection: Connection,
-        marker: Marker,
+        file: &Path,
         kept: &[KeptRoom],
         next_room: u64,
     ) -> Writer {
         let first_ids = kept.iter().map(|room| (room.number, room.head.first_id)).collect();
         let written = Written { first_ids, rooms: kept.len() as u64, next_room };
-        Writer { connection, marker, written, again: BTreeMap::new(), trouble: None }
+        let (marker, place) = (Marker::new(file), Place::new(file));
+        Writer { connection, marker, place, written, again: BTreeMap::new(), trouble: None }
     }
 
     /// Writes until the queue is closed and empty; then `end` is dropped.
@@ -174,6 +179,8 @@ impl Writer {
     }
 
     pub(super) fn write(&mut self, batch: &[Record]) -> rusqlite::Result<()> {
+        // Nothing is done to files that are others'.
+        self.place.check().map_err(moved)?;
         let written = self.try_write(batch);
         if written.is_err() {
             self.marker.cut_log(&self.connection);
@@ -201,6 +208,14 @@ impl Writer {
             let rooms = self.again.len();
             warn!(rooms, "who has left these rooms last, or closed them, is not stored");
         }
+        if self.place.has_other_log() {
+            warn!("another store is in the place of this one, which is left as it is");
+            // SQLite would remove its log.
+            if leave_log(&self.connection, true).is_err() {
+                std::mem::forget(self.connection);
+            }
+            return;
+        }
         if let Err(why) = self.marker.remove() {
             warn!(%why, "the mark of the store's log can't be removed");
         }
@@ -214,6 +229,12 @@ impl Writer {
 pub(super) fn batch(first: Record, records: &Receiver<Record>) -> Vec<Record> {
     let rest = records.try_iter().take(STORE_BATCH - 1);
     std::iter::once(first).chain(rest).filter(|record| !record.is_void()).collect()
+}
+
+/// As SQLite has it.
+fn moved(why: io::Error) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED);
+    rusqlite::Error::SqliteFailure(code, Some(why.to_string()))
 }
 
 /// Tells when the one who writes ends by a fault.
@@ -310,8 +331,6 @@ const GONE: u64 = 0;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::Config;
     use crate::room::{Hub, Keeper, Visit};
@@ -321,7 +340,7 @@ mod tests {
         let (keeper, records) = Keeper::new(1);
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(rows::TABLES).unwrap();
-        let writer = Writer::new(connection, Marker::new(Path::new("nowhere")), &[], 1);
+        let writer = Writer::new(connection, Path::new("nowhere"), &[], 1);
         (Hub::kept(Config::default(), Some(keeper), Vec::new()), records, writer)
     }
 

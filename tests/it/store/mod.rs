@@ -5,6 +5,7 @@ mod damage;
 mod full_disk;
 mod kills;
 mod log;
+mod moved;
 mod restart;
 mod return_of_all;
 mod start;
