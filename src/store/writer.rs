@@ -43,7 +43,7 @@ struct Trouble {
 }
 
 /// What the store has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 struct Written {
     /// The ids from which on messages are stored, by the numbers of rooms.
     first_ids: HashMap<u64, u64>,
@@ -52,7 +52,16 @@ struct Written {
     next_room: u64,
 }
 
-/// What a commit changes of it.
+/// What a commit makes of that.
+#[derive(Debug)]
+struct After {
+    /// Of the rooms that it changes; `None`: the room is gone.
+    first_ids: Vec<(u64, Option<u64>)>,
+    rooms: u64,
+    next_room: u64,
+}
+
+/// What is committed together.
 #[derive(Debug, Default)]
 struct Changes {
     /// `None`: the room is gone.
@@ -195,9 +204,9 @@ impl Writer {
         for record in batch {
             changes.write(&transaction, record)?;
         }
-        let written = self.written.after(&transaction, changes)?;
+        let after = self.written.after(&transaction, changes)?;
         transaction.commit()?;
-        self.written.take(written);
+        self.written.take(after);
         self.marker.set(&self.connection);
         Ok(())
     }
@@ -285,13 +294,14 @@ impl Changes {
 
 impl Written {
     /// Writes the rows of rooms, and deletes messages that they keep no more.
-    fn after(&self, connection: &Connection, changes: Changes) -> rusqlite::Result<Written> {
-        let mut after = Written { first_ids: HashMap::new(), ..*self };
+    fn after(&self, connection: &Connection, changes: Changes) -> rusqlite::Result<After> {
+        let (rooms, next_room) = (self.rooms, self.next_room);
+        let mut after = After { first_ids: Vec::new(), rooms, next_room };
         for (room, head) in changes.rooms {
             let known = self.first_ids.get(&room).copied();
             let Some(mut head) = head else {
                 after.rooms -= u64::from(known.is_some());
-                after.first_ids.insert(room, GONE);
+                after.first_ids.push((room, None));
                 continue;
             };
             after.rooms += u64::from(known.is_none());
@@ -305,29 +315,26 @@ impl Written {
             } else {
                 head.first_id = first;
             }
-            after.first_ids.insert(room, head.first_id);
+            after.first_ids.push((room, Some(head.first_id)));
             rows::write_room(connection, room, &head)?;
         }
-        if (after.rooms, after.next_room) != (self.rooms, self.next_room) {
+        if (after.rooms, after.next_room) != (rooms, next_room) {
             rows::write_total(connection, after.rooms, after.next_room)?;
         }
         Ok(after)
     }
 
     /// Takes over what has been committed.
-    fn take(&mut self, after: Written) {
+    fn take(&mut self, after: After) {
         (self.rooms, self.next_room) = (after.rooms, after.next_room);
         for (room, first_id) in after.first_ids {
             match first_id {
-                GONE => self.first_ids.remove(&room),
-                first_id => self.first_ids.insert(room, first_id),
+                Some(first_id) => self.first_ids.insert(room, first_id),
+                None => self.first_ids.remove(&room),
             };
         }
     }
 }
-
-/// No message has this id: the room is gone.
-const GONE: u64 = 0;
 
 #[cfg(test)]
 mod tests {
