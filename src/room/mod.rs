@@ -285,8 +285,12 @@ impl Room {
         self.change(|state| state.close(Closed::Shutdown));
     }
 
-    /// Whether a seat is armed and this connection's, in a room that goes on.
-    fn can_resume(&self, key: SeatKey) -> bool {
+    /// Whether a seat is armed and this connection's, in a room that goes on, after a restart if the
+    /// server stops.
+    fn can_resume(&self, key: SeatKey, stops: bool) -> bool {
+        if stops && !self.is_kept() {
+            return false;
+        }
         let state = self.lock_state();
         let member =
             state.members.get(key.slot).filter(|member| member.generation == key.generation);

@@ -262,16 +262,15 @@ impl Seat {
     }
 
     /// Messages of one's own that were ordered and not met in the log yet: what became of each.
-    /// Who can come back is told of none ahead of one that he hasn't got: he'd never ask for that.
-    pub(crate) async fn take_unmet(&mut self) -> Vec<Result<Said, Refusal>> {
+    /// In order: of none ahead of somebody else's that he hasn't got.
+    pub(crate) async fn take_unmet(&mut self, in_order: bool) -> Vec<Result<Said, Refusal>> {
         if let Some(last) = self.reading.unmet.back() {
             self.room.kept(last.promise.place).await;
         }
-        let can_resume = self.can_resume();
         let mut last = self.reading.next.id;
         let mut outcomes = Vec::new();
         while let Some(Unmet { said, promise }) = self.reading.unmet.pop_front_if(|unmet| {
-            !can_resume || unmet.said.id == last + 1 || unmet.promise.is_broken()
+            !in_order || unmet.said.id == last + 1 || unmet.promise.is_broken()
         }) {
             outcomes.push(match promise.is_broken() {
                 true => Err(Refusal::Storage),
@@ -289,9 +288,9 @@ impl Seat {
         !self.reading.unmet.is_empty()
     }
 
-    /// Whether the seat will be there for a `RESUME` when its connection has ended.
-    pub(crate) fn can_resume(&self) -> bool {
-        self.room.can_resume(self.key)
+    /// Whether the seat will be there for a `RESUME` when its connection has ended, or the server.
+    pub(crate) fn can_resume(&self, stops: bool) -> bool {
+        self.room.can_resume(self.key, stops)
     }
 
     /// Whether something that was ordered is still to be kept.

@@ -66,11 +66,23 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Answers every message that was ordered, though not all is read that comes before it. False if
-    /// the rest of them is not answered, nor is what follows it: `RESUME` tells of them.
-    pub(super) async fn answer_messages(&mut self) -> bool {
+    /// Whether the client can come back after this end, and ask for what he was not sent.
+    fn can_resume(&self, end: &End) -> bool {
+        let stops = match end {
+            End::Quit | End::Eof => return false,
+            End::Gone(bye) => bye.reason == ByeReason::Shutdown,
+            end => matches!(end, End::Shutdown),
+        };
+        self.seat.as_ref().is_some_and(|seat| seat.can_resume(stops))
+    }
+
+    /// Answers every message that was ordered, though not all is read that comes before it. But who
+    /// can come back is told of none ahead of one that he was not sent: he would not ask for that.
+    /// False if the rest is not answered, nor is to be what follows it: `RESUME` tells of them.
+    pub(super) async fn answer_messages(&mut self, end: &End) -> bool {
+        let in_order = self.can_resume(end);
         let Some(seat) = &mut self.seat else { return true };
-        let said = seat.take_unmet().await;
+        let said = seat.take_unmet(in_order).await;
         let is_all = !seat.has_unmet();
         for said in said {
             match said {
@@ -84,13 +96,10 @@ impl<T: Transport> Session<T> {
     /// The last words, in the order in which they must be said; then the stream is closed.
     pub(super) async fn part(&mut self, end: &End) {
         let asked_for = matches!(end, End::Quit | End::Eof);
-        // Who comes back gets no reply ahead of a message that he is to ask for then.
-        let can_resume = self.seat.as_ref().is_some_and(|seat| !asked_for && seat.can_resume());
-        let is_cut = can_resume && self.outbox.cut_backlog();
-        if !asked_for {
+        if !asked_for && !self.can_resume(end) {
             self.outbox.drop_backlog();
         }
-        let is_all = !is_cut && self.answer_messages().await;
+        let is_all = self.answer_messages(end).await;
         if is_all && matches!(end, End::Shutdown) {
             self.refuse_rest();
         }
@@ -111,11 +120,15 @@ impl<T: Transport> Session<T> {
         // Who has read nothing for long will not begin now.
         let is_hurried = matches!(end, End::Slow(_) | End::Idle | End::Shutdown);
         self.stall = None;
-        let last_words = poll_fn(|cx| self.poll_last_words(cx));
-        match is_hurried {
-            true => drop(tokio::time::timeout(LINGER, last_words).await),
-            false => last_words.await,
-        }
+        let mut time = is_hurried.then(|| Box::pin(tokio::time::sleep(LINGER)));
+        poll_fn(|cx| {
+            if time.is_none() && (self.stop.is_some() || self.news.poll_stopping(cx)) {
+                time = Some(Box::pin(tokio::time::sleep(STOP_READING)));
+            }
+            let is_over = time.as_mut().is_some_and(|time| time.as_mut().poll(cx).is_ready());
+            if is_over { Poll::Ready(()) } else { self.poll_last_words(cx) }
+        })
+        .await;
         // What was given up may have been half written.
         let is_written = self.outbox.is_empty() && !self.outbox.is_broken();
         let _ = tokio::time::timeout(LINGER, self.transport.close(is_written)).await;

@@ -259,9 +259,11 @@ impl<T: Transport> Session<T> {
         match result {
             Ok((value, promise)) => {
                 match self.catch_up(promise.place).await {
+                    // It would tell of messages ahead of those that are still to be sent.
+                    Err(End::Shutdown) if verb == Verb::History => return Err(End::Shutdown),
                     // It is done, and is answered before the end.
                     Err(end @ (End::Shutdown | End::Gone(_))) => {
-                        if !self.answer_messages().await {
+                        if !self.answer_messages(&end).await {
                             return Err(end);
                         }
                         if let Some(seat) = &self.seat {

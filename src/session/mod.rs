@@ -212,6 +212,10 @@ impl<T: Transport> Session<T> {
         if something {
             return Poll::Ready(Ok(()));
         }
+        // What he said is answered in its place, while there is time.
+        if self.stop.is_some() && self.seat.as_ref().is_some_and(Seat::has_unmet) {
+            return Poll::Pending;
+        }
         match &mut self.stop {
             Some(stop) => stop.quiet.as_mut().poll(cx).map(|()| Err(End::Shutdown)),
             None if self.outbox.is_broken() && self.input_ended => Poll::Ready(Err(End::Broken)),

@@ -155,21 +155,6 @@ impl<M: Copy> Outbox<M> {
             let keep = std::mem::take(&mut begun);
             keep || !piece.is_entry()
         });
-        self.count();
-    }
-
-    /// Drops the first line of the log that is not begun, and all behind it. False if there is none.
-    pub(crate) fn cut_backlog(&mut self) -> bool {
-        let begun = usize::from(self.written > 0);
-        let Some(first) = self.pieces.iter().skip(begun).position(Piece::is_entry) else {
-            return false;
-        };
-        self.pieces.truncate(begun + first);
-        self.count();
-        true
-    }
-
-    fn count(&mut self) {
         self.bytes = self.pieces.iter().map(Piece::len).sum();
         self.entries = self.pieces.iter().filter(|piece| piece.is_entry()).count();
     }

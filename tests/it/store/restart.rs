@@ -1,5 +1,6 @@
 //! What is there after a restart, and whose a store is.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -246,6 +247,20 @@ async fn lines_that_each_wait_for_the_disk_are_answered_at_the_end() {
     assert!(lines.last().is_some_and(|line| line.starts_with("BYE shutdown ")));
 }
 
+/// Comes back as a client does that takes every message for seen that it is told of: the ids of all.
+async fn come_back(server: &TestServer, token: &str, heard: &[String]) -> Vec<u64> {
+    let ids = heard.iter().filter(|line| line.starts_with("MSG ")).map(|line| message(line).0);
+    let own = heard.iter().filter(|line| line.starts_with("OK MSG ")).map(|line| number(line, 2));
+    let mut seen: BTreeSet<_> = ids.chain(own).collect();
+    let last = seen.last().copied().unwrap_or(0);
+    let mut client = Client::pipe(server, 1 << 20).await.patient();
+    let resumed = client.ask(&format!("RESUME LOBBY {token} {last}")).await;
+    let (reply, replay) = resumed.split_last().expect("a reply");
+    assert!(reply.starts_with("OK RESUME LOBBY "), "{reply}");
+    seen.extend(replay.iter().map(|line| message(line).0));
+    seen.into_iter().collect()
+}
+
 // clause: MSG-2, BYE-3, RESUME-2
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_was_told_of_no_message_ahead_of_those_before_it() {
@@ -277,20 +292,37 @@ async fn who_comes_back_was_told_of_no_message_ahead_of_those_before_it() {
         };
         let bye = if is_stopped { "BYE shutdown " } else { "BYE slow " };
         assert!(rest.last().is_some_and(|line| line.starts_with(bye)), "{rest:?}");
-        // A client that takes every id for seen that it is told of.
-        let ids = rest.iter().filter(|line| line.starts_with("MSG ")).map(|line| message(line).0);
-        let own =
-            rest.iter().filter(|line| line.starts_with("OK MSG ")).map(|line| number(line, 2));
-        let mut seen: Vec<_> = ids.chain(own).collect();
-        let last = seen.iter().max().copied().unwrap_or(0);
-        let mut ben = Client::pipe(&server, 1 << 20).await.patient();
-        let resumed = ben.ask(&format!("RESUME LOBBY {token} {last}")).await;
-        let (reply, replay) = resumed.split_last().expect("a reply");
-        assert!(reply.starts_with("OK RESUME LOBBY ben 7 ") && reply.ends_with(" 2"), "{reply}");
-        seen.extend(replay.iter().map(|line| message(line).0));
-        seen.sort_unstable();
-        assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7], "{rest:?}");
+        assert_eq!(come_back(&server, &token, &rest).await, [1, 2, 3, 4, 5, 6, 7], "{rest:?}");
     }
+}
+
+// clause: BYE-3, SHUT-1, RESUME-2
+#[tokio::test(start_paused = true)]
+async fn at_the_end_history_tells_of_no_message_ahead_of_those_still_to_be_sent() {
+    let place = Place::new();
+    let mut config = place.config();
+    config.disk = Disk::new(|| Ok(Duration::from_millis(2)));
+    let server = TestServer::start(config);
+    let ann = seat(&server, "ann");
+    // Forty are more than waits before it is written.
+    let text = "x".repeat(1800);
+    let mut ben = Client::pipe(&server, 512).await.patient().join("LOBBY", "ben").await;
+    let token = ben.hold(60).await;
+    say(&ann, 40, &text).await;
+    assert_eq!(ben.fence().await.len(), 40);
+    ben.writer.bytes(b"HISTORY 40\nHISTORY 1\nPING\n").await;
+    settle().await;
+    say(&ann, 300, &text).await;
+    assert_eq!(ben.reply().await.len(), 41);
+    settle().await;
+    let stopping = tokio::spawn(server.stop());
+    pass(seconds(4)).await;
+    let rest = ben.rest().await;
+    stopping.await.expect("it ends");
+    assert!(rest.iter().any(|line| line.starts_with("ERR HISTORY shutting-down ")), "{rest:?}");
+    assert!(rest.last().is_some_and(|line| line.starts_with("BYE shutdown ")), "{rest:?}");
+    let ids = come_back(&place.server(), &token, &rest).await;
+    assert_eq!(ids, (41..=340).collect::<Vec<_>>());
 }
 
 // clause: LIMIT-8, STORE-3
