@@ -294,5 +294,3 @@ async fn a_connection_that_is_given_up_has_no_close_frame_within_a_line() {
         rest = after;
     }
 }
-
-// The end.

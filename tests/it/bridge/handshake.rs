@@ -167,5 +167,3 @@ async fn addresses_are_told_by_a_trusted_proxy_only() {
         ws.expect_nothing().await;
     }
 }
-
-// The protocol in frames.

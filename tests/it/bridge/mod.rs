@@ -324,5 +324,3 @@ impl Ws {
         assert_eq!(self.frame().await, None);
     }
 }
-
-// What is served.

@@ -349,5 +349,3 @@ async fn metrics_move_and_tell_no_room_no_name_and_no_text() {
     }
     assert!(after.ends_with('\n'));
 }
-
-// Who may come in.
