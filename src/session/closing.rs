@@ -136,7 +136,8 @@ impl<T: Transport> Session<T> {
 }
 
 impl<T: Transport> Session<T> {
-    /// Writes everything that waits, unless the client doesn't read.
+    /// Writes everything that waits, unless the client doesn't read. While it does, it counts as all that
+    /// waits for those who don't.
     fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.transport.poll_send(cx, &mut self.outbox) {
